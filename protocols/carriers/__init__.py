@@ -1,0 +1,1 @@
+"""Carry letters between coordinator and members: in memory or over Flower."""

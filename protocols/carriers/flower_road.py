@@ -1,0 +1,79 @@
+"""Name what both ends of the Flower road must agree on, and tell Flower's programs to stay at home.
+
+A letter is a Flower message of type `LETTER` whose content has one array of bytes; the answer looks the same,
+or is one fixed word. No exception's text ever stands in for a word.
+"""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+LETTER = "query.letter"  # Flower's message type
+LETTER_RECORD = "letter"  # RecordDict key of the ArrayRecord
+BYTES = "bytes"  # its one array: uint8, one dimension
+FAULT_RECORD = "fault"  # RecordDict key of the ConfigRecord
+WORD = "word"  # its one entry: a Fault
+
+RUN_DIR = "run-dir"  # run config: the run's folder on the coordinator's machine
+VILLAGE = "village"  # run config, simulation only: the folder of the members' sockets
+DAEMON = "daemon"  # node config: the path of the member daemon's Unix socket
+PARTITION = "partition-id"  # node config that Flower's simulation sets
+
+LETTER_PATH = "/letter"  # POST on the daemon's socket: a sealed letter in, a sealed letter out
+ENROL_PATH = "/parley/enrol"  # POST on the coordinator's public address
+ENROL_LABEL = b"parley/v1/enrol"  # what an enrolment's signature is bound to
+
+# Of the caller's environment, only this reaches Flower's programs.
+_PASSED_ON = ("PATH", "HOME", "USER", "LANG", "LANGUAGE", "LC_ALL", "TZ", "TMPDIR", "COVERAGE_PROCESS_START")
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+_LOOPBACK = "127.0.0.1,localhost,::1"
+
+
+class Fault(StrEnum):
+    """Say why there is no answer, in a fixed word that tells nothing else."""
+
+    NO_ANSWER = "no-answer"
+    REFUSED = "refused"
+
+
+def enrolment_bytes(member: str, token: str, supernode_key: str, identity_key: str) -> bytes:
+    """Return the canonical bytes that an enrolment's signature covers."""
+    return "\n".join((member, token, supernode_key, identity_key)).encode()
+
+
+def node_config(daemon: Path) -> str:
+    """Return the SuperNode's `--node-config` that names the daemon's socket."""
+    return f'{DAEMON}="{daemon}"'
+
+
+def command(name: str) -> str:
+    """Return the path of one of Flower's programs in this installation."""
+    return str(Path(sysconfig.get_path("scripts")) / name)
+
+
+def environment(home: Path, poll_s: float = 0.25, base: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the whole environment of a Flower program that phones nobody and installs nothing.
+
+    `home` is its private FLWR_HOME; `poll_s` is how often a SuperExec asks for work. Loopback calls never go
+    through a proxy.
+    """
+    env = {name: base[name] for name in (*_PASSED_ON, *_PROXIES) if name in base}
+    no_proxy = ",".join(filter(None, (base.get("NO_PROXY") or base.get("no_proxy"), _LOOPBACK)))
+    scripts = sysconfig.get_path("scripts")  # a SuperExec finds flwr-clientapp by name
+    return env | {
+        "PATH": os.pathsep.join(filter(None, (scripts, env.get("PATH")))),
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": str(poll_s),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
