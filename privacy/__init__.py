@@ -1,0 +1,1 @@
+"""What may leave home, and what it costs: units, mechanisms, ledger, policy, and the one gate."""

@@ -1,0 +1,26 @@
+"""Name the occasion of a release: who asked, in which session, for what."""
+
+from dataclasses import dataclass
+
+from privacy.units import Level
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """Identify one answer of one member, for the policy and the ledger.
+
+    (session, number) is unique: the mailbox lets at most one answer out for it, so a repeated charge under
+    the same key is the same release. `crowd` is how many members take part.
+    """
+
+    session: str
+    number: int
+    collaboration: str
+    level: Level
+    partner: str
+    crowd: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Return what the ledger holds unique."""
+        return self.session, self.number

@@ -1,0 +1,25 @@
+"""Our own policy said no: nothing was charged, nothing left."""
+
+
+class Refused(Exception):
+    """Say that a release was refused; its text holds names, counts and limits, never values."""
+
+
+class BudgetExceeded(Refused):
+    """The account's budget does not cover the release."""
+
+
+class LevelForbidden(Refused):
+    """The policy does not allow this partner, level or collaboration."""
+
+
+class CrowdTooSmall(Refused):
+    """Fewer members take part than the policy asks for."""
+
+
+class NotRedacted(Refused):
+    """Text was about to leave that no redactor had seen."""
+
+
+class LedgerUnavailable(Refused):
+    """The ledger could not be written, so nothing may leave."""

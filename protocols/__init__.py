@@ -1,0 +1,1 @@
+"""How members and a coordinator talk: sessions, the wire, letters, keys, and the collaborations themselves."""

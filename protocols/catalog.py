@@ -1,0 +1,60 @@
+"""List the collaborations there are: one line each. What is not here cannot be asked of a member."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from privacy.units import Level
+from protocols.faults import LocalError
+from protocols.session import Coordinator, Member, MemberId
+from protocols.weights import average
+from protocols.wire import Message, Wire
+
+
+class Stage(Enum):
+    """Name when in a model's life the members work together."""
+
+    PRETRAINING = "pretraining"
+    POST_TRAINING = "post-training"
+    INFERENCE = "inference"
+
+
+@dataclass(frozen=True, slots=True)
+class Collaboration:
+    """Hold all that a carrier, a mailbox and a run need to know of one protocol.
+
+    `wire` knows its messages, tasks and results; `states` knows its members' states; `begin` is a member's
+    first state; `coordinate(members, task)` is its coordinator.
+    """
+
+    name: str
+    level: Level
+    stage: Stage
+    wire: Wire
+    states: Wire
+    begin: Member[Any]
+    coordinate: Callable[[Sequence[MemberId], Message], Coordinator[Message]]
+
+    def state(self, data: bytes) -> Member[Any]:
+        """Return the member state that `data` is. Raises: LocalError: it was ours, and is not as we left it."""
+        state = self.states.decode(data)
+        if not hasattr(state, "answer"):
+            raise LocalError("a stored state that answers nothing")
+        return state
+
+
+CATALOG: Mapping[str, Collaboration] = {
+    c.name: c
+    for c in (
+        Collaboration(
+            "average",
+            Level.WEIGHTS,
+            Stage.POST_TRAINING,
+            average.WIRE,
+            average.STATES,
+            average.BEGIN,
+            average.coordinate,
+        ),
+    )
+}

@@ -1,0 +1,223 @@
+"""Letters: signed, numbered, and answered once. A letter delivered twice gets the same bytes, never a second answer.
+
+    coordinator                                                member
+    Outbox: seal(letter n, ask) ────────── road ─────────▶ Mailbox: signature, recipient, order
+                                                           Shelf: accept(n) on disk, then work, then keep(answer)
+            open(letter n, answer) ◀────── road ────────── the same bytes for the same letter, for ever
+
+A crash between accept and keep loses the answer, not the order: the same letter is worked on again, under the same
+occasion, so the ledger charges it once. Another letter under an accepted number is refused.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from privacy.occasion import Occasion
+from protocols.catalog import Collaboration
+from protocols.faults import LocalError, PeerError, WireError
+from protocols.keys import Identity, PublicKey
+from protocols.session import Carrier, Member, MemberId
+from protocols.wire import Message, Wire
+
+Deliver = Callable[[bytes], bytes]
+_LABEL = b"parley/v1/letter"
+_SIGNATURE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Letter(Message):
+    """Carry one encoded message of one session. `members` are all who take part in it; `number` only grows."""
+
+    session: str
+    collaboration: str
+    number: int
+    sender: str
+    recipient: str
+    members: tuple[str, ...]
+    body: bytes
+
+
+_WIRE = Wire(Letter)
+
+
+def seal(letter: Letter, identity: Identity) -> bytes:
+    """Return the letter's bytes behind the sender's signature."""
+    data = _WIRE.encode(letter)
+    return identity.sign(_LABEL, data) + data
+
+
+def unseal(sealed: bytes, key: PublicKey) -> Letter:
+    """Return the letter that the owner of `key` sealed. Raises: PeerError, WireError."""
+    data = sealed[_SIGNATURE:]
+    key.verify(_LABEL, data, sealed[:_SIGNATURE])  # first: nothing unsigned reaches the decoder
+    letter = _WIRE.decode(data)
+    if not isinstance(letter, Letter):
+        raise WireError("not a letter")
+    return letter
+
+
+@dataclass
+class Outbox:
+    """Be a carrier of message bodies over a road of sealed letters: number, seal, carry, open, check.
+
+    Deterministic: the same session on the same answers seals the same bytes, which is what lets a coordinator
+    resume after a crash. A reply that is not the addressee's signed answer to this letter counts as silence.
+    """
+
+    road: Carrier
+    identity: Identity
+    name: str
+    session: str
+    collaboration: str
+    keys: Mapping[MemberId, PublicKey]
+    number: int = 0
+
+    def __call__(self, bodies: Mapping[MemberId, bytes]) -> dict[MemberId, bytes]:
+        """Send one body to each member and return the bodies of the answers that came back."""
+        strangers = set(bodies) - set(self.keys)
+        if strangers:
+            raise LocalError(f"{len(strangers)} members have no key in this session")
+        sealed = {m: seal(self._letter(m, body), self.identity) for m, body in bodies.items()}
+        replies = self.road(sealed)
+        number, self.number = self.number, self.number + 1
+        answers: dict[MemberId, bytes] = {}
+        for member, reply in replies.items():
+            if member in bodies:
+                try:
+                    answers[member] = self._open(member, number, reply)
+                except PeerError:
+                    continue
+        return answers
+
+    def _letter(self, member: MemberId, body: bytes) -> Letter:
+        everyone = tuple(sorted(self.keys))
+        return Letter(self.session, self.collaboration, self.number, self.name, member, everyone, body)
+
+    def _open(self, member: MemberId, number: int, reply: bytes) -> bytes:
+        letter = unseal(reply, self.keys[member])
+        expected = (self.session, self.collaboration, number, member, self.name)
+        if (letter.session, letter.collaboration, letter.number, letter.sender, letter.recipient) != expected:
+            raise PeerError("an answer to another letter")
+        return letter.body
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """Hold what a member keeps of one session: the last accepted letter, the state, the answer if there is one.
+
+    `state` is the encoded state *before* the letter while `answer` is None, and *after* it once it is there.
+    """
+
+    number: int
+    digest: bytes
+    state: bytes | None
+    answer: bytes | None
+
+
+class Shelf(Protocol):
+    """Keep sessions durably; each call is on disk when it returns."""
+
+    def fetch(self, session: str) -> Shelved | None:
+        """Return what is kept of `session`."""
+
+    def keep(self, session: str, shelved: Shelved) -> None:
+        """Replace what is kept of `session`, atomically."""
+
+
+@dataclass
+class MemoryShelf:
+    """Keep sessions as long as the process lives: for simulations, where a crash ends everything."""
+
+    sessions: dict[str, Shelved] = field(default_factory=dict)
+
+    def fetch(self, session: str) -> Shelved | None:
+        """Return what is kept of `session`."""
+        return self.sessions.get(session)
+
+    def keep(self, session: str, shelved: Shelved) -> None:
+        """Replace what is kept of `session`."""
+        self.sessions[session] = shelved
+
+
+@dataclass
+class Mailbox:
+    """Answer the letters of one pinned coordinator to one member, each once.
+
+    `open_home` gives a collaboration the powers it may use on this occasion, and no others.
+    Learns:  the coordinator: that the member exists and answered; whatever `open_home` lets through its gate.
+    Raises:  PeerError, WireError, Refused; the caller answers any of them with one fixed word.
+    """
+
+    me: MemberId
+    identity: Identity
+    coordinator: PublicKey
+    catalog: Mapping[str, Collaboration]
+    open_home: Callable[[Occasion], Any]
+    shelf: Shelf
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def deliver(self, sealed: bytes) -> bytes:
+        """Return the sealed answer to a sealed letter: the same bytes for the same letter."""
+        letter = unseal(sealed, self.coordinator)
+        collaboration = self._check(letter)
+        ask = collaboration.wire.decode(letter.body)
+        with self._lock:
+            shelved = self._accept(letter, hashlib.sha256(sealed).digest())
+            if shelved.answer is not None:
+                return shelved.answer
+            return self._answer(letter, ask, collaboration, shelved)
+
+    def _check(self, letter: Letter) -> Collaboration:
+        if letter.recipient != self.me or self.me not in letter.members:
+            raise PeerError("a letter to somebody else")
+        if len(set(letter.members)) < len(letter.members):
+            raise PeerError("a member is named twice")
+        collaboration = self.catalog.get(letter.collaboration)
+        if collaboration is None:
+            raise PeerError("no such collaboration here")
+        return collaboration
+
+    def _accept(self, letter: Letter, digest: bytes) -> Shelved:
+        """Bind the letter to its number, durably, before any work; refuse another letter under that number."""
+        old = self.shelf.fetch(letter.session)
+        if old is not None and letter.number == old.number:
+            if old.digest != digest:
+                raise PeerError("another letter under the same number")
+            return old
+        if letter.number < 0 or (old is not None and letter.number < old.number):
+            raise PeerError("a letter from the past")
+        # A letter that was lost, or accepted and never answered, leaves a gap: its trip is over for this member.
+        accepted = Shelved(letter.number, digest, old.state if old else None, None)
+        self.shelf.keep(letter.session, accepted)
+        return accepted
+
+    def _answer(self, letter: Letter, ask: Message, collaboration: Collaboration, shelved: Shelved) -> bytes:
+        member: Member[Any] = collaboration.begin
+        if shelved.state is not None:
+            member = collaboration.state(shelved.state)
+        occasion = Occasion(
+            letter.session,
+            letter.number,
+            collaboration.name,
+            collaboration.level,
+            str(self.coordinator),
+            len(letter.members),
+        )
+        after, answer = member.answer(ask, self.open_home(occasion))
+        body = collaboration.wire.encode(answer)
+        reply = Letter(
+            letter.session,
+            letter.collaboration,
+            letter.number,
+            self.me,
+            letter.sender,
+            letter.members,
+            body,
+        )
+        sealed = seal(reply, self.identity)
+        state = collaboration.states.encode(after)  # type: ignore[arg-type]  # a state is a Message by the catalog
+        self.shelf.keep(letter.session, Shelved(letter.number, shelved.digest, state, sealed))
+        return sealed

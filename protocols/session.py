@@ -1,0 +1,88 @@
+"""One session: a coordinator that asks, members that answer, and the loop that joins them. No I/O of its own.
+
+    coordinator (a generator)                members (immutable values)
+        yield {member: ask}   ─── carrier ──▶   answer(ask, home) -> (next state, answer)
+        {member: answer}      ◀── carrier ───
+
+One yield is one round trip. A member that is silent, late or sends garbage is missing from the answers.
+"""
+
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from typing import NewType, Protocol, TypeVar
+
+from protocols.faults import LocalError, WireError
+from protocols.wire import Message, Wire
+
+MemberId = NewType("MemberId", str)
+Asks = Mapping[MemberId, Message]
+Answers = Mapping[MemberId, Message]
+Carrier = Callable[[Mapping[MemberId, bytes]], Mapping[MemberId, bytes]]
+AsyncCarrier = Callable[[Mapping[MemberId, bytes]], Awaitable[Mapping[MemberId, bytes]]]
+
+R = TypeVar("R")
+H_contra = TypeVar("H_contra", contravariant=True)
+Coordinator = Generator[Asks, Answers, R]
+
+
+class Member(Protocol[H_contra]):
+    """Be a member's side of a session at one moment: a frozen message that says what the member knows."""
+
+    def answer(self, ask: Message, home: H_contra) -> "tuple[Member[H_contra], Message]":
+        """Return the next state and the answer.
+
+        Raises: PeerError for an ask that is out of order, unknown or unacceptable; Refused from the gate.
+        """
+
+
+def drive(coordinator: Coordinator[R], carrier: Carrier, wire: Wire) -> R:
+    """Run `coordinator` to its result over `carrier`.
+
+    Raises: Abort, if the coordinator gives up; whatever the carrier raises.
+    """
+    try:
+        asks = next(coordinator)
+        while True:
+            replies = carrier(_encode(asks, wire))
+            asks = coordinator.send(_decode(replies, asks, wire))
+    except StopIteration as end:
+        result: R = end.value
+        return result
+    finally:
+        coordinator.close()
+
+
+async def adrive(coordinator: Coordinator[R], carrier: AsyncCarrier, wire: Wire) -> R:
+    """Do what `drive` does where the carrier is a coroutine."""
+    try:
+        asks = next(coordinator)
+        while True:
+            replies = await carrier(_encode(asks, wire))
+            asks = coordinator.send(_decode(replies, asks, wire))
+    except StopIteration as end:
+        result: R = end.value
+        return result
+    finally:
+        coordinator.close()
+
+
+def _encode(asks: Asks, wire: Wire) -> dict[MemberId, bytes]:
+    """Encode every ask; the same ask to many members (the usual case) is encoded once."""
+    if not asks:
+        raise LocalError("a coordinator must ask somebody")
+    done: dict[int, bytes] = {}
+    for ask in asks.values():
+        if id(ask) not in done:
+            done[id(ask)] = wire.encode(ask)
+    return {m: done[id(ask)] for m, ask in asks.items()}
+
+
+def _decode(replies: Mapping[MemberId, bytes], asks: Asks, wire: Wire) -> dict[MemberId, Message]:
+    """Decode what came from those who were asked; garbage counts as silence."""
+    answers: dict[MemberId, Message] = {}
+    for member, data in replies.items():
+        if member in asks:
+            try:
+                answers[member] = wire.decode(data)
+            except WireError:
+                continue
+    return answers

@@ -1,0 +1,1 @@
+"""Collaborations in which LoRA adapters cross the wall."""
