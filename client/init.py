@@ -1,0 +1,134 @@
+"""Make a member's home: check everything first, then write it all or nothing."""
+
+import math
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.data import count_records
+from client.folder import Folder, Road, make_private_folder, write_private
+from client.invitation import Invitation
+from client.mailbox import ShelfUnavailable, SqliteShelf
+from client.policy_template import policy_toml
+from client.road_keys import RoadKeys
+from client.settings import (
+    MOST_SOCKET_BYTES,
+    CoordinatorSettings,
+    DataSettings,
+    Format,
+    ModelSettings,
+    RoadSettings,
+    Settings,
+    home_toml,
+    road_toml,
+)
+from privacy.config import ConfigError
+from protocols.keys import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """Hold what the operator asked `init` for."""
+
+    invitation: Path
+    model: str
+    data: Path
+    format: Format = Format.AUTO
+    text_column: str = "text"
+    ledger: Path | None = None
+    account: str | None = None
+
+
+def init(root: Path, wishes: Wishes) -> Settings:
+    """Make the home `root` with fresh keys and return its settings; never write over anything.
+
+    Raises: ConfigError that names the file and the key, in which case nothing was written.
+    """
+    root = root.absolute()
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise ConfigError(root, "", "exists already; a home is never written over")
+    invitation = Invitation.read(wishes.invitation)
+    settings = _settings(invitation, wishes)
+    if len(os.fsencode(settings.socket_in(root))) > MOST_SOCKET_BYTES:
+        raise ConfigError(root, "", f"too long a path for a socket in it, at most {MOST_SOCKET_BYTES} bytes")
+    _write(root, settings, invitation, wishes.invitation.read_bytes())
+    return settings
+
+
+def declare(count: int) -> int:
+    """Return `count` rounded down to two significant digits: coarse enough to be public."""
+    step = 10 ** max(0, int(math.log10(count)) - 1)
+    return count // step * step
+
+
+def _settings(invitation: Invitation, wishes: Wishes) -> Settings:
+    model = _checked_model(wishes.model)
+    count = count_records(wishes.data, wishes.format, wishes.text_column)
+    return Settings(
+        member=invitation.member,
+        coordinator=CoordinatorSettings(invitation.address, invitation.coordinator_key),
+        model=ModelSettings(model),
+        data=DataSettings(
+            path=wishes.data.absolute(),
+            account=wishes.account or wishes.data.absolute().stem,
+            declared_records=declare(count),
+            format=wishes.format,
+            text_column=wishes.text_column,
+        ),
+        ledger=wishes.ledger.absolute() if wishes.ledger else Path("ledger.db"),
+    )
+
+
+def _checked_model(name: str) -> str:
+    """Return a folder's absolute path, or an id as it is. Raises: ConfigError for a folder that holds no model."""
+    path = Path(name).expanduser()
+    if (path / "config.json").is_file():
+        return str(path.absolute())
+    if path.exists():
+        raise ConfigError(path, "--model", "expected a folder with config.json, as transformers saves a model")
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ConfigError(path, "--model", "no such folder")
+    return name  # an id: whether the local cache has it shows when it is loaded
+
+
+def _write(root: Path, settings: Settings, invitation: Invitation, invitation_file: bytes) -> None:
+    """Write beside the target, then move into place in one step."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    beside = root.parent / f".{root.name}.{secrets.token_hex(4)}"
+    try:
+        make_private_folder(beside)
+        _fill(Folder(beside), settings, invitation, invitation_file, settings.socket_in(root))
+        os.rename(beside, root)  # atomic; fails if the target has been filled meanwhile
+    except OSError as full:
+        raise ConfigError(root, "", f"cannot be written ({os.strerror(full.errno or 0)})") from None
+    except ShelfUnavailable as full:
+        raise ConfigError(root, "", f"cannot be written ({full})") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _fill(folder: Folder, settings: Settings, invitation: Invitation, invitation_file: bytes, socket: Path) -> None:
+    write_private(folder.settings, home_toml(settings).encode())
+    write_private(folder.policy, policy_toml(invitation.coordinator_key).encode())
+    write_private(folder.identity, Identity.generate().to_pem())
+    write_private(folder.invitation, invitation_file)
+    write_private(folder.ca, invitation.ca_certificate.encode())
+    SqliteShelf.create(folder.mailbox)
+    make_private_folder(folder.run)
+    keys = RoadKeys.generate()
+    write_private(folder.supernode_public, keys.supernode_public)
+    _fill_road(folder.road, keys, invitation, RoadSettings(settings.member, invitation.address, socket))
+
+
+def _fill_road(road: Road, keys: RoadKeys, invitation: Invitation, settings: RoadSettings) -> None:
+    make_private_folder(road.root)
+    make_private_folder(road.run)
+    make_private_folder(road.flower_home)
+    write_private(road.settings, road_toml(settings).encode())
+    write_private(road.ca, invitation.ca_certificate.encode())
+    write_private(road.supernode_key, keys.supernode)
+    write_private(road.local_certificate, keys.local_certificate)
+    write_private(road.local_key, keys.local_key)
+    write_private(road.secret, keys.superexec_secret)

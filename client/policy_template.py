@@ -1,0 +1,29 @@
+"""Write the policy that a new home starts with, each line explained; it allows little, and nothing without noise."""
+
+_POLICY = """\
+# What this home agrees to. Yours alone: nothing that comes over the wire can change it.
+# What is not allowed here is refused. An unknown key is an error. Check it with: parley member policy DIR
+version = 1
+
+# The budget of your data, for everything that ever leaves it, over all coordinators that draw on this ledger.
+[budget]
+epsilon = 8.0            # smaller protects more; lower it at any time, it never goes up again for data in use
+delta = {delta}            # keep it below 1 / number of records; fixed once the first release is made
+unit = "record"          # what is protected: one record ("record"), one person's records ("group"), or all ("member")
+
+# Who may ask for what. One [[allow]] per partner and level; without one, nothing leaves.
+[[allow]]
+partner = "{partner}"  # the coordinator's key, from your invitation
+level = "weights"        # api, text, logits, weights
+collaborations = ["average"]
+smallest_crowd = 2       # fewer members than this, yourself included, and nothing leaves
+# unsafe_without_noise = true       # lets updates leave without noise: they then have NO epsilon at all
+
+# For comparing engines on data that is not private. Whoever knows the seed can subtract the noise.
+# unsafe_seeded_randomness = true
+"""
+
+
+def policy_toml(partner: str, delta: str = "1e-5") -> str:
+    """Return the text of a new policy.toml for the coordinator whose public key is `partner`."""
+    return _POLICY.format(partner=partner, delta=delta)

@@ -1,0 +1,111 @@
+"""Run the daemon of one home: `python -m client.serve HOME`. The socket is there at once, the model comes later."""
+
+import argparse
+import grp
+import logging
+import os
+import resource
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from client.daemon import Desk, Mailbox, make_app
+from client.folder import Folder
+from client.lock import only_one
+from client.quiet import LOG, describe, log_quietly
+from client.settings import Settings, require_private
+from client.supervisor import WRONG_SETTINGS
+from privacy.config import ConfigError
+
+_SHUTDOWN_S = 2
+
+
+def main() -> None:
+    """Serve the home that the command line names until SIGTERM."""
+    parser = argparse.ArgumentParser(description="Answer letters for one member's home.")
+    parser.add_argument("home", type=Path)
+    log_quietly()
+    status = 1
+    try:
+        status = serve(Folder(parser.parse_args().home.absolute()))
+    except ConfigError as wrong:  # its text names files, keys and what was expected, never values
+        LOG.error("%s", wrong)
+        status = WRONG_SETTINGS
+    except Exception as error:  # noqa: BLE001 - the last chance to keep its text out of the log
+        LOG.error("stopped: %s", describe(error))
+    logging.shutdown()
+    os._exit(status)  # a letter may be in the middle of being trained for; what is on disk is enough
+
+
+def serve(folder: Folder) -> int:
+    """Serve one home; return the exit status."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no memory of ours in a core file
+    settings = Settings.load(folder.settings)
+    require_private(folder.identity)
+
+    def open_home() -> Mailbox:
+        from client.home import open_mailbox
+
+        return open_mailbox(folder, settings)
+
+    with only_one(folder.run / "daemon.lock"):
+        listener = listen(settings.socket_in(folder.root), settings.door.group)
+        return run(open_home, lambda: {"member": settings.member, "model": settings.model.name}, listener)
+
+
+def run(
+    open_home: Callable[[], Mailbox], describe_home: Callable[[], dict[str, str]], listener: socket.socket
+) -> int:
+    """Serve on `listener` until SIGTERM, or until the home turns out not to open; return the exit status."""
+    broken: list[BaseException] = []
+
+    def closed(error: BaseException) -> None:
+        broken.append(error)
+        server.should_exit = True
+
+    desk = Desk(open_home, closed)
+    app = make_app(desk, describe_home)
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_SHUTDOWN_S)
+    )
+    desk.start()
+    server.run(sockets=[listener])
+    for error in broken:
+        LOG.error("the home does not open: %s", error if isinstance(error, ConfigError) else describe(error))
+        return WRONG_SETTINGS if isinstance(error, ConfigError) else 1
+    return 0
+
+
+def listen(path: Path, group: str | None) -> socket.socket:
+    """Return a socket that listens at `path`, open to its owner alone, or to `group` too.
+
+    Call it while holding the home's lock: what lies at `path` from before is taken for a dead daemon's.
+    """
+    if path.is_socket():
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)  # so that there is no moment at which others can connect
+    try:
+        listener.bind(str(path))
+    except OSError as refused:
+        raise ConfigError(path, "door.socket", f"no socket can be made here ({refused.strerror})") from None
+    finally:
+        os.umask(before)
+    if group is not None:
+        _open_to(path, group)
+    return listener
+
+
+def _open_to(path: Path, group: str) -> None:
+    try:
+        number = grp.getgrnam(group).gr_gid
+        os.chown(path, -1, number)
+    except (KeyError, PermissionError):
+        raise ConfigError(path, "door.group", "no such group, or not one of yours") from None
+    path.chmod(0o660)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Read and write the settings of a home (`home.toml`) and of its road (`road/road.toml`), strictly."""
+
+import json
+import os
+import stat
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from client.invitation import is_address, is_name
+from privacy.config import ConfigError, read_config
+
+MOST_SOCKET_BYTES = 107  # sun_path of Linux, less its final zero byte
+
+
+class Format(Enum):
+    """Name how the data lies on disk."""
+
+    AUTO = "auto"
+    JSONL = "jsonl"
+    TEXT = "text"
+    FOLDER = "folder"
+    DATASETS = "datasets"
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorSettings:
+    """Say where the coordinator is, and by which key its letters are known."""
+
+    address: str
+    key: str
+
+    def __post_init__(self) -> None:
+        if not is_address(self.address):
+            raise ValueError("address: expected host:port")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """Say which model this home loads: a folder, or an id in the local cache of models."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """Say where the private records are, and what about them is public.
+
+    `account` names the data in the ledger; `declared_records` is public, since it sets the sampling rate.
+    """
+
+    path: Path
+    account: str
+    declared_records: int
+    format: Format = Format.AUTO
+    text_column: str = "text"
+
+    def __post_init__(self) -> None:
+        if self.declared_records < 1:
+            raise ValueError("declared_records: expected at least 1")
+        if not self.account:
+            raise ValueError("account: expected a name")
+
+
+@dataclass(frozen=True, slots=True)
+class DoorSettings:
+    """Say where the daemon's socket is, and which group besides the owner may open it."""
+
+    socket: Path | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Hold a home's settings; `ledger` may point to the ledger of another home with the same data."""
+
+    member: str
+    coordinator: CoordinatorSettings
+    model: ModelSettings
+    data: DataSettings
+    ledger: Path = Path("ledger.db")
+    door: DoorSettings = DoorSettings()
+
+    def __post_init__(self) -> None:
+        if not is_name(self.member):
+            raise ValueError("member: expected lower-case letters, digits and hyphens, at most 64")
+
+    @classmethod
+    def load(cls, file: Path) -> "Settings":
+        """Read and check `file`. Raises: ConfigError, which names the key."""
+        settings = read_config(cls, file)
+        if len(os.fsencode(settings.socket_in(file.parent))) > MOST_SOCKET_BYTES:
+            raise ConfigError(file, "door.socket", f"expected a path of at most {MOST_SOCKET_BYTES} bytes")
+        return settings
+
+    def socket_in(self, home: Path) -> Path:
+        """Return the daemon's socket for the home in the folder `home`."""
+        return (home / (self.door.socket or Path("run", "daemon.sock"))).absolute()
+
+    def ledger_in(self, home: Path) -> Path:
+        """Return the ledger for the home in the folder `home`."""
+        return (home / self.ledger).absolute()
+
+
+@dataclass(frozen=True, slots=True)
+class RoadSettings:
+    """Say what the SuperNode must know."""
+
+    member: str
+    address: str
+    socket: Path
+
+    @classmethod
+    def load(cls, file: Path) -> "RoadSettings":
+        """Read `file`. Raises: ConfigError, which names the key."""
+        settings = read_config(cls, file)
+        if not is_address(settings.address):
+            raise ConfigError(file, "address", "expected host:port")
+        return settings
+
+
+def require_private(path: Path) -> None:
+    """Refuse to go on with a secret that others on the machine may read. Raises: ConfigError."""
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise ConfigError(path, "", "others may read this file: chmod 600 it, and ask whether they did")
+
+
+def home_toml(settings: Settings) -> str:
+    """Return the text of home.toml, commented."""
+    data, coordinator = settings.data, settings.coordinator
+    return f"""\
+# The home of one member. An unknown key is an error. What this member agrees to is in policy.toml.
+member = {_toml(settings.member)}
+ledger = {_toml(str(settings.ledger))}  # one ledger per data set: another home with the same data names it too
+
+[coordinator]
+address = {_toml(coordinator.address)}
+key = {_toml(coordinator.key)}  # letters signed with another key are refused
+
+[model]
+name = {_toml(settings.model.name)}  # a folder as transformers saves it, or the id of a model in the local cache
+
+[data]
+path = {_toml(str(data.path))}
+format = {_toml(data.format.value)}  # auto, jsonl, text, folder, datasets
+text_column = {_toml(data.text_column)}  # where the text is, in jsonl and datasets
+account = {_toml(data.account)}  # the name of this data in the ledger; a new name is a new budget: do not change it
+# How many records there are, roughly. This number is PUBLIC: it sets the sampling rate that epsilon rests on.
+# It was counted and rounded down to two digits. Keep it fixed while the data changes a little.
+declared_records = {data.declared_records}
+
+# [door]                                  # to run the SuperNode as another user of this machine:
+# socket = "/run/parley/{settings.member}.sock"   # a socket that both can reach
+# group = "parley"                        # and a group that may open it
+"""
+
+
+def road_toml(settings: RoadSettings) -> str:
+    """Return the text of road.toml."""
+    return f"""\
+# What the SuperNode of one member needs; nothing here is private to its data.
+member = {_toml(settings.member)}
+address = {_toml(settings.address)}
+socket = {_toml(str(settings.socket))}  # where the member's daemon answers letters
+"""
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,92 @@
+"""A program: the member's real daemon, mailbox and shelf around a tiny collaboration that echoes.
+
+    python echo_daemon.py SOCKET SHELF IDENTITY COORDINATOR_KEY
+
+`Say("boom ...")` raises with the words in the exception; `Say("sleep N")` takes N seconds; `Say("refuse")` is
+refused; `Say("fill")` finds the disk full. The answer to anything else holds random bytes, so that a second answer
+could not be the first by chance.
+"""
+
+import secrets
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.mailbox import SqliteShelf
+from client.quiet import LOG, log_quietly
+from client.serve import listen, run
+from privacy.refusal import BudgetExceeded
+from privacy.units import Level
+from protocols.catalog import Collaboration, Stage
+from protocols.keys import Identity, PublicKey
+from protocols.post import Mailbox
+from protocols.session import MemberId
+from protocols.wire import Message, Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Say(Message):
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said(Message):
+    words: str
+    salt: bytes
+    nth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listening(Message):
+    heard: int
+
+    def answer(self, ask: Message, home: object) -> "tuple[Listening, Said]":
+        assert isinstance(ask, Say)
+        match ask.words.split():
+            case ["boom", *_]:
+                try:
+                    raise ValueError(ask.words)
+                except ValueError as first:
+                    raise RuntimeError(f"could not echo {ask.words}") from first
+            case ["sleep", seconds]:
+                time.sleep(float(seconds))
+            case ["refuse"]:
+                raise BudgetExceeded("the budget is spent")
+            case ["fill"]:
+                raise SystemExit(ask.words)
+        return Listening(self.heard + 1), Said(ask.words, secrets.token_bytes(16), self.heard + 1)
+
+
+ECHO = Collaboration(
+    "echo",
+    Level.TEXT,
+    Stage.INFERENCE,
+    Wire(Say, Said),
+    Wire(Listening),
+    Listening(0),
+    lambda members, task: iter(()),  # type: ignore[arg-type, return-value]
+)
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    path, shelf, identity, coordinator = sys.argv[1:5]
+    log_quietly()
+
+    def open_home() -> Mailbox:
+        return Mailbox(
+            MemberId("clinic"),
+            Identity.from_pem(Path(identity).read_bytes()),
+            PublicKey.parse(coordinator),
+            {"echo": ECHO},
+            lambda occasion: None,
+            SqliteShelf(Path(shelf)),
+        )
+
+    LOG.info("serving")
+    sys.exit(run(open_home, lambda: {"member": "clinic"}, listen(Path(path), None)))
+
+
+if __name__ == "__main__":
+    main()

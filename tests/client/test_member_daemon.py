@@ -1,0 +1,211 @@
+"""The daemon as a real process on a Unix socket: letters in, letters out, and nothing of what is inside."""
+
+import importlib.util
+import os
+import secrets
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import httpx
+import pytest
+
+from client.mailbox import SqliteShelf
+from protocols.keys import Identity
+from protocols.post import Letter, seal, unseal
+
+ROOT = Path(__file__).parents[2]
+
+
+def _echo_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("echo_daemon", Path(__file__).with_name("echo_daemon.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["echo_daemon"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+echo = _echo_module()
+
+
+class Daemon:
+    """A running echo daemon, its coordinator's key, and its log."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.socket, self.log = folder, folder / "daemon.sock", folder / "daemon.log"
+        self.coordinator, self.identity = Identity.generate(), Identity.generate()
+        (folder / "identity.key").write_bytes(self.identity.to_pem())
+        SqliteShelf.create(folder / "mailbox.db")
+        self.http = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), timeout=60)
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, str(ROOT / "tests/client/echo_daemon.py"), str(self.socket)]
+        command += [str(self.folder / "mailbox.db"), str(self.folder / "identity.key"), str(self.coordinator.public)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + 60
+        while not self.is_loaded():
+            assert time.monotonic() < deadline, self.log.read_text()
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+
+    def is_loaded(self) -> bool:
+        try:
+            return bool(self.http.get("http://daemon/status").json()["loaded"])
+        except httpx.TransportError:
+            return False
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+        self.process.wait(30)
+
+    def letter(self, words: str, session: str | None = None, number: int = 0) -> bytes:
+        body = echo.ECHO.wire.encode(echo.Say(words))
+        session = session or secrets.token_hex(16)
+        letter = Letter(session, "echo", number, "coordinator", "clinic", ("bank", "clinic"), body)
+        return seal(letter, self.coordinator)
+
+    def post(self, body: bytes) -> httpx.Response:
+        return self.http.post("http://daemon/letter", content=body)
+
+    def read(self, reply: httpx.Response) -> object:
+        assert reply.status_code == 200
+        return echo.ECHO.wire.decode(unseal(reply.content, self.identity.public).body)
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    with tempfile.TemporaryDirectory() as folder:
+        running = Daemon(Path(folder))
+        yield running
+        running.stop()
+
+
+def test_a_letter_is_answered_and_the_same_letter_gets_the_same_bytes(daemon: Daemon) -> None:
+    letter = daemon.letter("good morning")
+    first, second = daemon.post(letter), daemon.post(letter)
+    assert daemon.read(first).words == "good morning"  # type: ignore[attr-defined]
+    assert first.content == second.content
+
+
+def test_a_letter_gets_the_same_bytes_after_the_daemon_was_killed_and_started_again(daemon: Daemon) -> None:
+    session, interrupted = secrets.token_hex(16), daemon.letter("sleep 1")
+    letter = daemon.letter("good morning", session)
+    first = daemon.post(letter)
+    thread = threading.Thread(target=_post_and_lose, args=(daemon, interrupted))
+    thread.start()
+    time.sleep(0.4)
+    daemon.stop(signal.SIGKILL)  # in the middle of the other letter
+    thread.join()
+    daemon.start()
+    assert daemon.post(letter).content == first.content
+    after = daemon.read(daemon.post(daemon.letter("again", session, 1)))
+    assert after.nth == 2  # type: ignore[attr-defined]  # the state survived too
+    retried, again = daemon.post(interrupted), daemon.post(interrupted)
+    assert daemon.read(retried).nth == 1  # type: ignore[attr-defined]
+    assert retried.content == again.content
+
+
+def test_the_words_of_an_exception_are_in_no_answer_and_in_no_log(daemon: Daemon) -> None:
+    canary = f"canary-{secrets.token_hex(8)}"
+    reply = daemon.post(daemon.letter(f"boom {canary}"))
+    assert (reply.status_code, reply.content) == (500, b"fault")
+    log = daemon.log.read_text()
+    assert "RuntimeError at echo_daemon.py" in log
+    assert "ValueError at echo_daemon.py" in log
+    assert canary not in log + reply.text + str(reply.headers)
+
+
+def test_a_refusal_and_a_bug_and_garbage_are_told_apart_by_one_fixed_word_each(daemon: Daemon) -> None:
+    assert _word(daemon.post(daemon.letter("refuse"))) == (403, "refused")
+    assert _word(daemon.post(b"garbage")) == (400, "malformed")
+    assert _word(daemon.post(b"")) == (400, "malformed")
+    assert _word(daemon.post(daemon.letter("fill"))) == (500, "fault")
+
+
+def test_a_letter_that_somebody_else_sealed_is_not_answered(daemon: Daemon) -> None:
+    body = echo.ECHO.wire.encode(echo.Say("good morning"))
+    letter = Letter("5e55", "echo", 0, "coordinator", "clinic", ("bank", "clinic"), body)
+    assert _word(daemon.post(seal(letter, Identity.generate()))) == (400, "malformed")
+
+
+def test_a_letter_beyond_the_limit_is_turned_away_before_it_is_read(daemon: Daemon) -> None:
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.connect(str(daemon.socket))
+        raw.sendall(b"POST /letter HTTP/1.1\r\nHost: daemon\r\nContent-Length: 1099511627776\r\n\r\n")
+        reply = raw.recv(65536)
+    assert reply.startswith(b"HTTP/1.1 413")
+    assert reply.endswith(b"too-large")
+
+
+def test_the_status_is_coarse_and_there_while_a_letter_takes_its_time(daemon: Daemon) -> None:
+    slow = threading.Thread(target=daemon.post, args=(daemon.letter("sleep 2"),))
+    slow.start()
+    time.sleep(0.2)
+    begun = time.monotonic()
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(daemon.socket))) as http:
+        status = http.get("http://daemon/status").json()
+    assert time.monotonic() - begun < 1
+    assert set(status) == {"member", "loaded", "letters", "faults", "uptime_s"}
+    slow.join()
+
+
+def test_two_letters_at_once_are_both_answered_one_after_the_other(daemon: Daemon) -> None:
+    session = secrets.token_hex(16)
+    letter = daemon.letter("sleep 0.5", session)
+    replies: list[bytes] = []
+
+    def post() -> None:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(daemon.socket)), timeout=60) as http:
+            replies.append(http.post("http://daemon/letter", content=letter).content)
+
+    threads = [threading.Thread(target=post) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(replies) == 3
+    assert len(set(replies)) == 1
+
+
+def test_only_the_owner_may_open_the_socket(daemon: Daemon) -> None:
+    assert stat.S_IMODE(daemon.socket.stat().st_mode) == 0o600
+
+
+def test_no_page_describes_the_service(daemon: Daemon) -> None:
+    for path in ("/", "/docs", "/openapi.json", "/redoc", "/letter"):
+        assert daemon.http.get(f"http://daemon{path}").status_code in (404, 405)
+
+
+def test_the_daemon_ends_at_once_on_sigterm_even_in_the_middle_of_a_letter(daemon: Daemon) -> None:
+    thread = threading.Thread(target=_post_and_lose, args=(daemon, daemon.letter("sleep 30")))
+    thread.start()
+    time.sleep(0.3)
+    begun = time.monotonic()
+    daemon.stop(signal.SIGTERM)
+    thread.join()
+    assert time.monotonic() - begun < 10
+
+
+def _post_and_lose(daemon: Daemon, letter: bytes) -> None:
+    """Post a letter to a daemon that will end before it answers."""
+    transport = httpx.HTTPTransport(uds=str(daemon.socket))
+    with httpx.Client(transport=transport, timeout=60) as http, pytest.raises(httpx.TransportError):
+        http.post("http://daemon/letter", content=letter)
+
+
+def _word(reply: httpx.Response) -> tuple[int, str]:
+    return reply.status_code, reply.text
