@@ -52,7 +52,8 @@ def clip(vector: NDArray[np.floating], norm: float) -> Bounded:
     if not (norm > 0 and np.isfinite(norm)):
         raise ValueError("the clipping norm must be positive and finite")
     values = np.array(vector, dtype=np.float64)  # a copy: the caller's array stays the caller's
-    length = float(np.linalg.norm(values))
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflowing norm is handled as one that is not finite
+        length = float(np.linalg.norm(values))
     if not np.isfinite(length):
         values = np.zeros_like(values)
     elif length > norm:

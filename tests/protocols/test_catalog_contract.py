@@ -1,0 +1,186 @@
+"""What every collaboration in the catalog must hold, whoever wrote it."""
+
+import dataclasses
+import inspect
+import itertools
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from village import LENGTH, task, village
+
+from protocols import catalog
+from protocols.carriers.memory import MemoryRoad, Way
+from protocols.catalog import CATALOG, Collaboration
+from protocols.faults import Abort, LocalError, PeerError, WireError
+from protocols.post import Letter, seal
+from protocols.session import MemberId
+from protocols.weights import average
+from protocols.wire import Message
+
+# One line for each collaboration: a task that three members of `village` can work on.
+TASKS = {"average": lambda: task(rounds=2)}
+CANARY = 0.123456789123
+
+
+@pytest.fixture(params=sorted(CATALOG))
+def entry(request) -> Collaboration:
+    return CATALOG[request.param]
+
+
+def test_every_collaboration_has_a_task_to_be_tested_with():
+    assert set(TASKS) == set(CATALOG)
+
+
+def test_messages_and_states_are_frozen_slotted_and_documented(entry):
+    for kind in (*entry.wire.kinds, *entry.states.kinds):
+        assert kind.__dataclass_params__.frozen
+        assert "__slots__" in vars(kind)
+        assert kind.__doc__
+        assert not kind.__doc__.startswith(kind.__name__ + "(")
+
+
+def test_its_file_draws_the_conversation_and_says_who_learns_what(entry):
+    text = inspect.getdoc(inspect.getmodule(entry.coordinate))
+    for word in ("coordinator", "member", "──", "Learns:", "Trusts:"):
+        assert word in text
+
+
+def values(hint) -> st.SearchStrategy:
+    """Make values of a wire type from its annotation alone."""
+    known = {
+        int: st.integers(1, 2**40), float: st.floats(0.01, 0.99), bool: st.booleans(),
+        str: st.text(max_size=8), bytes: st.binary(max_size=8),
+    }  # fmt: skip
+    if hint in known:
+        return known[hint]
+    if hasattr(hint, "__args__") and type(None) in hint.__args__:
+        return st.none() | values(hint.__args__[0])
+    if getattr(hint, "__origin__", None) is tuple:
+        return st.lists(values(hint.__args__[0]), min_size=1, max_size=3).map(tuple)
+    if getattr(hint, "__origin__", None) is np.ndarray:
+        dtype = hint.__args__[1].__args__[0]
+        elements = st.floats(-1, 1, width=32) if np.dtype(dtype).kind == "f" else None
+        return arrays(dtype, st.integers(0, 5), elements=elements)
+    if dataclasses.is_dataclass(hint):
+        return st.builds(hint, **{f.name: values(t) for f, t in hints(hint)})
+    return st.sampled_from(list(hint))  # an Enum
+
+
+def hints(kind):
+    named = inspect.get_annotations(kind, eval_str=True)
+    return [(f, named[f.name]) for f in dataclasses.fields(kind)]
+
+
+def same(a, b) -> bool:
+    if isinstance(a, np.ndarray):
+        return np.array_equal(a, b) and a.dtype == b.dtype
+    if dataclasses.is_dataclass(a):
+        return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
+    return a == b and type(a) is type(b)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_every_message_survives_the_wire_and_no_truncation_does(entry, data):
+    for wire in (entry.wire, entry.states):
+        for kind in wire.kinds:
+            message = data.draw(values(kind))
+            packed = wire.encode(message)
+            assert same(wire.decode(packed), message)
+            with pytest.raises(WireError):
+                wire.decode(packed[:-1])
+
+
+def test_a_session_ends_in_a_result_and_charges_before_it_answers(entry, tmp_path):
+    there = village(tmp_path, 3)
+    assert isinstance(there.run(TASKS[entry.name](), collaboration=entry.name), Message)
+    assert all(list(h.ledger.entries()) for h in there.houses.values())
+
+
+def test_any_pattern_of_loss_ends_in_a_result_or_an_abort(entry, tmp_path):
+    """Every subset of the letters of the first two trips, for three members, lost on the way out or back."""
+    slots = list(itertools.product(range(2), range(3)))
+    for case, pattern in enumerate(itertools.product((False, True), repeat=len(slots))):
+        gone = {(trip, MemberId(f"m{i}")) for (trip, i), lost in zip(slots, pattern, strict=True) if lost}
+        way_lost = (Way.OUT, Way.BACK)[case % 2]
+        there = village(
+            tmp_path / "loss", 3, lost=lambda t, m, w, gone=gone, way=way_lost: (t, m) in gone and w is way
+        )
+        try:
+            result = there.run(TASKS[entry.name](), session=f"{case:04x}", collaboration=entry.name)
+        except Abort as abort:
+            assert "of 3" in str(abort)  # noqa: PT017  either ending is right
+        else:
+            assert isinstance(result, Message)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\x00", b"\xc1" * 40, b"\x91\xa4Idle", "letter", "foreign"])
+def test_garbage_from_one_member_harms_nobody(entry, garbage, tmp_path):
+    there = village(tmp_path, 3)
+    liar = there.houses[MemberId("m0")]
+
+    def lie(sealed: bytes) -> bytes:
+        if isinstance(garbage, bytes):
+            return garbage
+        body = b"no message" if garbage == "letter" else MISSHAPEN
+        return seal(Letter("5e55", entry.name, 0, "m0", "coordinator", ("m0", "m1", "m2"), body), liar.identity)
+
+    road = MemoryRoad({**there.road.ends, MemberId("m0"): lie})
+    result = there.run(TASKS[entry.name](), collaboration=entry.name, road=road)
+    assert isinstance(result, Message)
+
+
+MISSHAPEN = average.WIRE.encode(average.Contributed(0, np.zeros(LENGTH + 3, np.float32)))
+
+
+def test_an_unknown_ask_is_the_peers_fault(entry, tmp_path):
+    house = village(tmp_path, 1).houses[MemberId("m0")]
+
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class Surprise(Message):
+        value: int
+
+    for state in entry.states.kinds:
+        member = state(**{f.name: 0 for f in dataclasses.fields(state)})
+        with pytest.raises(PeerError):
+            member.answer(Surprise(1), house.open_home(None))
+    assert list(house.ledger.entries()) == []
+
+
+def test_a_member_survives_a_restart_between_any_two_letters(entry, tmp_path):
+    there = village(tmp_path, 3)
+    fresh = {m: (lambda sealed, h=h: h.mailbox.deliver(sealed)) for m, h in there.houses.items()}
+    result = there.run(TASKS[entry.name](), collaboration=entry.name, road=MemoryRoad(fresh))
+    assert isinstance(result, Message)
+
+
+def test_no_planted_canary_is_ever_on_the_wire_in_a_log_or_in_an_error(entry, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    heard, words = [], []
+    there = village(tmp_path, 3, tap=lambda m, w, data: heard.append(data))
+    for house in there.houses.values():
+        house.point[:] = CANARY
+    house.account  # noqa: B018  the data set's name is private too
+    there.run(TASKS[entry.name](), collaboration=entry.name)
+    for damaged in (heard[0][:-1], heard[0] + b"x"):
+        with pytest.raises(PeerError) as error:
+            there.houses[MemberId("m0")].mailbox.deliver(damaged)
+        words.append(str(error.value))
+    everything = b"".join(heard) + caplog.text.encode() + "".join(words).encode()
+    for canary in (np.float64(CANARY).tobytes(), np.float32(CANARY).tobytes(), str(CANARY)[:8].encode(), b"data of"):
+        assert canary not in everything
+
+
+def test_the_catalog_names_each_collaboration_as_its_key():
+    assert all(name == c.name for name, c in CATALOG.items())
+    assert Path(catalog.__file__).read_text().count("Collaboration(\n") == len(CATALOG)
+
+
+def test_a_stored_state_that_is_garbage_is_our_fault_or_the_files(entry):
+    with pytest.raises((LocalError, WireError)):
+        entry.state(b"\x91\xa6Nobody")

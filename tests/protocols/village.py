@@ -1,0 +1,125 @@
+"""Real members in one process for the tests: mailboxes, homes with a gate, and a road between them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from dp_accounting import DpEvent, GaussianDpEvent
+
+from privacy.gate import Disclosed, Gate, Released
+from privacy.ledger import Account, Ledger
+from privacy.mechanisms import GaussianMechanism, clip
+from privacy.occasion import Occasion
+from privacy.policy import Budget, Permission, Policy
+from privacy.randomness import Randomness, SystemRandomness
+from privacy.units import Level, Unit
+from protocols.carriers.memory import MemoryRoad
+from protocols.catalog import CATALOG
+from protocols.keys import Identity
+from protocols.post import Mailbox, MemoryShelf, Outbox
+from protocols.session import MemberId, drive
+from protocols.weights.average import Average, Recipe
+
+BUDGET = Budget(epsilon=50.0, delta=1e-5)
+COORDINATOR = Identity.generate()
+LENGTH = 5
+
+
+def recipe(**changes) -> Recipe:
+    given = {
+        "base": "b" * 64, "layout": "l" * 64, "length": LENGTH, "rank": 4, "alpha": 8.0, "targets": ("q_proj",),
+        "adapter_seed": 1, "record_tokens": 16, "rounds": 3, "steps": 2, "batch_size": 8, "optimizer": "sgd",
+        "learning_rate": 0.1, "clipping_norm": 1.0, "unit": Unit.RECORD, "epsilon": 8.0, "delta": 1e-5,
+    }  # fmt: skip
+    return Recipe(**(given | changes))
+
+
+def task(**changes) -> Average:
+    return Average(recipe(**changes), 2, np.zeros(LENGTH, np.float32))
+
+
+@dataclass
+class Pull:
+    """Pull the adapter towards a private point, by a Gaussian mechanism on the way there."""
+
+    point: np.ndarray
+    adapter: np.ndarray
+    noise_multiplier: float
+
+    @property
+    def event(self) -> DpEvent:
+        return GaussianDpEvent(self.noise_multiplier)
+
+    def draw(self, randomness: Randomness) -> np.ndarray:
+        way = clip((self.point - self.adapter) / 2, 1.0)
+        if self.noise_multiplier == 0:
+            return way.vector.astype(np.float32)
+        return GaussianMechanism(way, self.noise_multiplier).draw(randomness).astype(np.float32)
+
+
+@dataclass
+class House:
+    """One member: private point, gate, mailbox. `homes` counts how often a home was opened."""
+
+    name: MemberId
+    folder: Path
+    point: np.ndarray
+    noise_multiplier: float = 4.0
+    identity: Identity = field(default_factory=Identity.generate)
+    shelf: MemoryShelf = field(default_factory=MemoryShelf)
+    opened: list[Occasion] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        permission = Permission(str(COORDINATOR.public), Level.WEIGHTS, ("average",), 2, self.noise_multiplier == 0)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.ledger = Ledger(self.folder / "ledger.db")
+        self.gate = Gate(Policy(1, BUDGET, (permission,)), self.ledger, SystemRandomness())
+        self.account = Account(f"data of {self.name}", BUDGET)
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """A mailbox as after a restart: only the shelf remembers."""
+        return Mailbox(self.name, self.identity, COORDINATOR.public, CATALOG, self.open_home, self.shelf)
+
+    def open_home(self, occasion: Occasion) -> "Room":
+        self.opened.append(occasion)
+        return Room(self, occasion)
+
+
+@dataclass
+class Room:
+    house: House
+    occasion: Occasion
+
+    def contribution(self, recipe: Recipe, round_: int, adapter: np.ndarray) -> Released | Disclosed:
+        house = self.house
+        pull = Pull(house.point, adapter, house.noise_multiplier)
+        if house.noise_multiplier == 0:
+            return house.gate.disclose(pull, house.account, self.occasion)
+        return house.gate.release(pull, house.account, self.occasion)
+
+
+@dataclass
+class Village:
+    houses: dict[MemberId, House]
+    road: MemoryRoad
+
+    def outbox(self, session: str = "5e55", collaboration: str = "average", road=None) -> Outbox:
+        keys = {m: h.identity.public for m, h in self.houses.items()}
+        return Outbox(road or self.road, COORDINATOR, "coordinator", session, collaboration, keys)
+
+    def run(self, the_task, session: str = "5e55", collaboration: str = "average", road=None):
+        """Drive a collaboration from its catalog entry to its result."""
+        entry = CATALOG[collaboration]
+        outbox = self.outbox(session, collaboration, road)
+        return drive(entry.coordinate(sorted(self.houses), the_task), outbox, entry.wire)
+
+
+def village(folder: Path, members: int = 3, noise_multiplier: float = 4.0, **road) -> Village:
+    """Build `members` houses whose points are 0, 1, 2, ... in every coordinate."""
+    houses = {
+        MemberId(f"m{i}"): House(MemberId(f"m{i}"), folder / f"m{i}", np.full(LENGTH, 0.1 * i), noise_multiplier)
+        for i in range(members)
+    }
+    ends = {m: h.mailbox.deliver for m, h in houses.items()}
+    return Village(houses, MemoryRoad(ends, **road))
