@@ -1,0 +1,123 @@
+"""Sum per-record gradients, each clipped by itself, over any number of records in physical micro-batches."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from client.data import Records
+from client.lora import Tape, per_record
+from client.model import Adapted
+from protocols.faults import LocalError
+
+Sum = NDArray[np.float64]
+_MARGIN = 1 - 2.0**-20  # float32 rounds by less: a clipped gradient is within its norm, not a hair above it
+_IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Clipper:
+    """Compute sums of per-record gradients of B at one point; `norm` None means unclipped, which protects nothing.
+
+    Trusts:  the model keeps the records of a batch apart, which `check_isolation` tests.
+    """
+
+    adapted: Adapted
+    norm: float | None
+    micro_batch: int
+
+    def sum(self, point: Sum, records: Records, chosen: NDArray[np.intp]) -> Sum:
+        """Return the sum of the clipped gradients of the chosen records at `point`, shape (size,) float64.
+
+        A record whose gradient is not finite adds zero; no records, and nothing is run: the sum is zero.
+        The records run from the shortest to the longest, so that little is padded.
+        """
+        total = np.zeros(self.adapted.layout.size)
+        if chosen.size == 0:
+            return total
+        self.adapted.set(point)
+        tape = Tape()
+        ordered = chosen[np.argsort(records.lengths[chosen], kind="stable")]
+        with per_record(self.adapted, tape):
+            for start in range(0, ordered.size, self.micro_batch):
+                gradients = self._gradients(tape, records.take(ordered[start : start + self.micro_batch]))
+                total += clipped_sum(gradients, self.norm)
+        return total
+
+    def each(self, point: Sum, records: Records) -> torch.Tensor:
+        """Return every record's own gradient, unclipped, from one batch: shape (records, size)."""
+        self.adapted.set(point)
+        tape = Tape()
+        with per_record(self.adapted, tape):
+            return self._gradients(tape, records)
+
+    def check_isolation(self, point: Sum, record_tokens: int) -> None:
+        """Raise LocalError unless a record's gradient in a batch is its gradient alone.
+
+        Clipping bounds a record's influence only then. The records of the test are made up, of adverse lengths.
+        """
+        vocabulary = int(self.adapted.base.model.config.vocab_size)
+        lengths = np.array(sorted({2, max(2, record_tokens // 2), record_tokens}), dtype=np.int32)
+        made_up = np.random.Generator(np.random.Philox(0)).integers(0, vocabulary, (lengths.size, record_tokens))
+        probe = Records(made_up.astype(np.int32), lengths)
+        together = self.each(point, probe)
+        for i in range(lengths.size):
+            alone = self.each(point, probe.take(np.array([i])))[0]
+            if not bool((together[i] - alone).norm() <= 1e-4 * alone.norm() + 1e-12):
+                raise LocalError("this model mixes the records of a batch: clipping would not bound a record")
+
+    def _gradients(self, tape: Tape, records: Records) -> torch.Tensor:
+        """Run one forward and one backward over a micro-batch; return shape (records, size)."""
+        length = int(records.lengths.max())
+        tokens = torch.from_numpy(records.tokens[:, :length].astype(np.int64))
+        device = self.adapted.a(self.adapted.layout.slots[0].name).device
+        losses = record_losses(
+            self.adapted.base.model, tokens.to(device), torch.from_numpy(records.lengths).to(device)
+        )
+        losses.sum().backward()
+        names = [slot.name for slot in self.adapted.layout.slots]
+        return tape.take(names, len(records)).cpu()
+
+
+def record_losses(model: torch.nn.Module, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Return each record's mean loss over its own tokens, shape (records,), in nats per token.
+
+    Never the loss that transformers computes from `labels`: that one divides by the tokens of the whole batch, so
+    that taking a record away rescales all others. Padding stands to the right, where a causal model does not look.
+    """
+    inside = torch.arange(tokens.shape[1], device=tokens.device)[None] < lengths[:, None]  # (records, tokens)
+    logits = model(input_ids=tokens, use_cache=False).logits[:, :-1]  # (records, tokens - 1, vocabulary)
+    targets = tokens[:, 1:].masked_fill(~inside[:, 1:], _IGNORED)
+    flat = functional.cross_entropy(
+        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=_IGNORED, reduction="none"
+    )
+    counts = (lengths - 1).clamp(min=1)
+    return flat.view(targets.shape).sum(dim=1) / counts
+
+
+def clipped_sum(gradients: torch.Tensor, norm: float | None) -> Sum:
+    """Return the sum over records, shape (size,) float64, of gradients (records, size) clipped to L2 `norm`."""
+    norms = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64)
+    finite = torch.isfinite(norms)
+    if not bool(finite.all()):
+        gradients = gradients[finite]  # zero times NaN is NaN: such a record is taken out, not scaled
+        norms = norms[finite]
+    if norm is None:
+        return np.asarray(gradients.sum(dim=0).double().numpy())
+    factors = (norm * _MARGIN / norms.clamp(min=1e-30)).clamp(max=1.0)
+    return np.asarray((factors.to(gradients.dtype) @ gradients).double().numpy())
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run the block on `count` threads of torch: another count adds in another order, and gives other bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,127 @@
+"""Train LoRA's B matrices on a member's own records by DP-SGD, and say what that costs.
+
+    each step:  choose every record with probability q  ->  clip each one's gradient to C  ->  sum
+                ->  add N(0, (sigma C)^2)  ->  divide by the expected batch  ->  optimiser
+
+Cites:  Abadi et al. 2016, algorithm 1; Sun et al. 2024 (FFA-LoRA) for what is trained.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+from numpy.typing import NDArray
+
+from client.clipping import Clipper, torch_threads
+from client.data import Records
+from client.model import Adapted
+from client.optimisers import OPTIMISERS, optimiser
+from privacy.randomness import Randomness
+
+Delta = NDArray[np.float32]
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """State the public parameters of one round of training.
+
+    Units:   `batch_size` is the expected number of records a step, `declared_records` the public number of records
+             that it is a share of; `clipping_norm` in L2, over all B matrices together.
+    """
+
+    steps: int
+    batch_size: int
+    declared_records: int
+    learning_rate: float
+    clipping_norm: float
+    optimizer: str = "sgd"
+    micro_batch: int = 16
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch_size, self.micro_batch, self.threads) < 1:
+            raise ValueError("steps, batch_size, micro_batch and threads: expected at least 1")
+        if self.batch_size > self.declared_records:
+            raise ValueError("batch_size: expected at most declared_records")
+        if not (self.learning_rate > 0 and 0 < self.clipping_norm < np.inf):
+            raise ValueError("learning_rate and clipping_norm: expected positive numbers")
+        if self.optimizer not in OPTIMISERS:
+            raise ValueError(f"optimizer: expected one of {', '.join(OPTIMISERS)}")
+
+    @property
+    def rate(self) -> float:
+        """Return q, the probability with which each record is in a step."""
+        return self.batch_size / self.declared_records
+
+
+@dataclass(frozen=True, slots=True)
+class DpSgd:
+    """Be the mechanism of one round: from `start` (size,), the delta of all B's after `schedule.steps` steps.
+
+    The same seed gives the same delta, bit for bit, on the same kind of machine with the same number of threads.
+    Units:   one record, added or removed; each is chosen independently (Poisson) by the gate's randomness.
+    Learns:  who gets the delta: a noised sum for each step, no more; the batches' sizes stay at home.
+    """
+
+    adapted: Adapted
+    records: Records
+    start: Delta
+    schedule: Schedule
+    noise_multiplier: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.noise_multiplier < np.inf:
+            raise ValueError("noise_multiplier: expected a positive number; without noise, say UnsafePlainSgd")
+
+    @property
+    def event(self) -> DpEvent:
+        """Return the sampled Gaussian of one step, as often as there are steps."""
+        step = PoissonSampledDpEvent(self.schedule.rate, GaussianDpEvent(self.noise_multiplier))
+        return SelfComposedDpEvent(step, self.schedule.steps)
+
+    def draw(self, randomness: Randomness) -> Delta:
+        """Return the delta, shape (size,) float32."""
+        clipper = Clipper(self.adapted, self.schedule.clipping_norm, self.schedule.micro_batch)
+        deviation = self.noise_multiplier * self.schedule.clipping_norm
+        return _train(clipper, self, lambda total: total + deviation * randomness.normal(total.size), randomness)
+
+
+@dataclass(frozen=True, slots=True)
+class UnsafePlainSgd:
+    """Train as `DpSgd` does, without clipping and without noise: it has no event, hence no epsilon; a disclosure.
+
+    Learns:  who gets the delta: whatever a gradient tells about the records, which can be their text.
+    """
+
+    adapted: Adapted
+    records: Records
+    start: Delta
+    schedule: Schedule
+
+    def draw(self, randomness: Randomness) -> Delta:
+        """Return the delta, shape (size,) float32."""
+        clipper = Clipper(self.adapted, None, self.schedule.micro_batch)
+        return _train(clipper, self, lambda total: total, randomness)
+
+
+def _train(
+    clipper: Clipper, task: DpSgd | UnsafePlainSgd, noised: Callable[[Vector], Vector], randomness: Randomness
+) -> Delta:
+    """Run the steps. An empty batch is a step like any other: its noise is added, and it was charged."""
+    schedule, records = task.schedule, task.records
+    point = task.start.astype(np.float64)
+    rule = optimiser(schedule.optimizer, schedule.learning_rate)
+    with torch_threads(schedule.threads):
+        clipper.check_isolation(point, records.tokens.shape[1])
+        for _ in range(schedule.steps):
+            chosen = poisson(len(records), schedule.rate, randomness)
+            total = noised(clipper.sum(point, records, chosen))
+            point = point + rule.step(total / schedule.batch_size)  # the expected size: the true one is private
+    return (point - task.start).astype(np.float32)
+
+
+def poisson(count: int, rate: float, randomness: Randomness) -> NDArray[np.intp]:
+    """Choose each of `count` records independently with probability `rate`; return their indices."""
+    return np.flatnonzero(randomness.uniform(count) < rate)

@@ -1,0 +1,180 @@
+"""Load any transformers causal language model, frozen; know it by its digest; give it FFA-LoRA matrices by peft."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from client.adapter import Layout, Slot
+from privacy.config import ConfigError, nearest
+
+_VOLATILE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "architectures")
+_NAME = "default"  # what peft calls the only adapter of a model
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Hold a frozen causal language model and its tokenizer.
+
+    `model` is a transformers PreTrainedModel in evaluation mode; none of its own parameters is trained.
+    """
+
+    source: str
+    model: Any
+    tokenizer: Any
+    digest: str
+
+
+def load_base(source: str, *, download: bool = False) -> Base:
+    """Load a model and its tokenizer from a folder, or by id from the local cache of models.
+
+    Weights come from safetensors alone, and no code comes with them: pickle is refused, and so is a model that
+    needs code of its own. Only with `download` is a model hub asked.
+    Raises:  ConfigError, naming the model and what was expected.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # late: half a second, and 30 MB
+
+    _check_folder(source)
+    options = {"local_files_only": not download, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, dtype="auto", **options)
+    except (OSError, ValueError, KeyError) as wrong:  # what transformers raises for a model it cannot load
+        raise ConfigError(source, "model", _reason(source, download)) from wrong
+    model.eval().requires_grad_(False)
+    return Base(source, model, tokenizer, digest(model))
+
+
+def digest(model: Any) -> str:
+    """Return SHA-256 over the configuration and every weight: names, types, shapes and bytes, in order of name.
+
+    What only says where or by which version the model was saved is left out.
+    """
+    config = {key: value for key, value in model.config.to_dict().items() if key not in _VOLATILE}
+    state = hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":"), default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        state.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        state.update(memoryview(flat.numpy()))
+    return state.hexdigest()
+
+
+def linear_names(model: Any) -> list[str]:
+    """Return the full names of the modules that LoRA can adapt: linear ones, the output layer excepted."""
+    from transformers.pytorch_utils import Conv1D
+
+    output = model.get_output_embeddings()
+    return sorted(
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not output
+    )
+
+
+def layout_of(base: Base, *, rank: int, alpha: float, targets: Sequence[str], adapter_seed: int) -> Layout:
+    """Return the layout of an adapter on the modules whose names end in one of `targets`.
+
+    Raises:  ConfigError, naming each target that the model does not have, and the nearest that it has.
+    """
+    known = linear_names(base.model)
+    for target in targets:
+        if not any(_ends_in(name, target) for name in known):
+            short = sorted({name.rpartition(".")[2] for name in known})
+            raise ConfigError(base.source, "targets", f"no module is named {target} ({nearest(target, short)})")
+    chosen = [name for name in known if any(_ends_in(name, target) for target in targets)]
+    slots = tuple(_slot(name, base.model.get_submodule(name)) for name in chosen)
+    return Layout(slots, rank, alpha, tuple(targets), adapter_seed)
+
+
+class Adapted:
+    """Hold a base model with LoRA matrices in it: A frozen, from the layout's seed; B as `set` left it.
+
+    It borrows the base's model and changes it; `remove` gives it back as it was.
+    """
+
+    def __init__(self, base: Base, layout: Layout) -> None:
+        from peft import LoraConfig, get_peft_model  # late: it imports most of transformers
+
+        self.base, self.layout = base, layout
+        config = LoraConfig(
+            r=layout.rank,
+            lora_alpha=layout.alpha,
+            target_modules=[slot.name for slot in layout.slots],
+            lora_dropout=0.0,
+            bias="none",
+            task_type="CAUSAL_LM",
+            fan_in_fan_out=_is_transposed(base.model.get_submodule(layout.slots[0].name)),
+        )
+        self.model = get_peft_model(base.model, config).eval()
+        self.modules = {slot.name: base.model.get_submodule(slot.name) for slot in layout.slots}
+        with torch.no_grad():
+            for slot in layout.slots:
+                a = self.modules[slot.name].lora_A[_NAME].weight
+                a.copy_(torch.from_numpy(layout.frozen(slot)))
+        self.model.requires_grad_(False)
+        self.set(np.zeros(layout.size, dtype=np.float32))
+
+    def set(self, vector: NDArray[np.floating]) -> None:
+        """Put the flat vector of shape (layout.size,) into the B matrices."""
+        with torch.no_grad():
+            for name, matrix in self.layout.split(vector).items():
+                self.b(name).copy_(torch.from_numpy(np.ascontiguousarray(matrix)))
+
+    def get(self) -> NDArray[np.float32]:
+        """Return the B matrices as one flat vector of shape (layout.size,)."""
+        return self.layout.join({name: self.b(name).detach().cpu().numpy() for name in self.modules})
+
+    def a(self, name: str) -> Any:
+        """Return the frozen A of a slot, a tensor of shape (rank, inputs)."""
+        return self.modules[name].lora_A[_NAME].weight
+
+    def b(self, name: str) -> Any:
+        """Return the B of a slot, a tensor of shape (outputs, rank)."""
+        return self.modules[name].lora_B[_NAME].weight
+
+    def remove(self) -> None:
+        """Give the base model back as it was before; this object is of no use afterwards."""
+        self.model.unload()
+
+
+def _slot(name: str, module: Any) -> Slot:
+    first, second = (int(width) for width in module.weight.shape)
+    return Slot(name, second, first) if _is_transposed(module) else Slot(name, first, second)
+
+
+def _is_transposed(module: Any) -> bool:
+    """Tell whether the weight is (inputs, outputs), as in the Conv1D of GPT-2."""
+    return not isinstance(module, nn.Linear)
+
+
+def _ends_in(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")
+
+
+def _check_folder(source: str) -> None:
+    folder = Path(source)
+    if not folder.exists():
+        if folder.is_absolute() or source.startswith((".", "~")):
+            raise ConfigError(source, "model", "no such folder")
+        return
+    if not (folder / "config.json").is_file():
+        raise ConfigError(source, "model", "no config.json: not the folder of a transformers model")
+    if not any(folder.glob("*.safetensors")):
+        pickled = sorted(p.name for p in folder.glob("*") if p.suffix in {".bin", ".pt", ".pth", ".ckpt"})
+        found = f"; {pickled[0]} is pickled, and pickle is refused" if pickled else ""
+        raise ConfigError(source, "model", f"no weights in safetensors{found}")
+
+
+def _reason(source: str, download: bool) -> str:
+    if Path(source).exists():
+        return "expected a causal language model with its tokenizer, whole, and without code of its own"
+    if download:
+        return "no causal language model in safetensors under this id"
+    return "neither a folder nor a model in the local cache (downloads are off)"
