@@ -7,12 +7,14 @@ or is one fixed word. No exception's text ever stands in for a word.
 from __future__ import annotations
 
 import os
+import sys
 import sysconfig
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
 LETTER = "query.letter"  # Flower's message type
+WHEREABOUTS = "query.whereabouts"  # simulation only: asks a node for its partition
 LETTER_RECORD = "letter"  # RecordDict key of the ArrayRecord
 BYTES = "bytes"  # its one array: uint8, one dimension
 FAULT_RECORD = "fault"  # RecordDict key of the ConfigRecord
@@ -26,6 +28,8 @@ PARTITION = "partition-id"  # node config that Flower's simulation sets
 LETTER_PATH = "/letter"  # POST on the daemon's socket: a sealed letter in, a sealed letter out
 ENROL_PATH = "/parley/enrol"  # POST on the coordinator's public address
 ENROL_LABEL = b"parley/v1/enrol"  # what an enrolment's signature is bound to
+
+FLOORS = frozenset({"client", "server", "protocols", "privacy", "simulations"})  # our import names
 
 # Of the caller's environment, only this reaches Flower's programs.
 _PASSED_ON = ("PATH", "HOME", "USER", "LANG", "LANGUAGE", "LC_ALL", "TZ", "TMPDIR", "COVERAGE_PROCESS_START")
@@ -48,6 +52,26 @@ def enrolment_bytes(member: str, token: str, supernode_key: str, identity_key: s
 def node_config(daemon: Path) -> str:
     """Return the SuperNode's `--node-config` that names the daemon's socket."""
     return f'{DAEMON}="{daemon}"'
+
+
+def require_bundle(app_file: str) -> None:
+    """Return if every module of ours was loaded from the app's own bundle, below FLWR_HOME.
+
+    A folder that happens to lie in a working directory can shadow a bundle, silently.
+    Raises: ImportError, which names the modules.
+    """
+    bundle = Path(app_file).resolve().parents[1]
+    apps = Path(os.environ["FLWR_HOME"]).resolve() / "apps" if os.environ.get("FLWR_HOME") else None
+    if apps is None or apps not in bundle.parents:
+        raise ImportError("an app that does not lie below FLWR_HOME")
+    strays = [name for name, file in _our_modules() if bundle not in Path(file).resolve().parents]
+    if strays:
+        raise ImportError(f"modules from outside the bundle: {', '.join(sorted(strays))}")
+
+
+def _our_modules() -> list[tuple[str, str]]:
+    modules = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
+    return [(name, file) for name, file in modules if file and name.partition(".")[0] in FLOORS]
 
 
 def command(name: str) -> str:

@@ -70,9 +70,7 @@ def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_period(tmp_path:
 
 
 def test_stopping_a_child_stops_what_it_started(tmp_path: Path) -> None:
-    grandchild = (
-        f"import subprocess, sys, time; print(subprocess.Popen([sys.executable, '-c', {STUBBORN!r}]).pid)"
-    )
+    grandchild = f"import subprocess, sys, time; print(subprocess.Popen([sys.executable, '-c', {STUBBORN!r}]).pid)"
     child = processes.start(program(tmp_path, grandchild + "; sys.stdout.flush(); time.sleep(60)"))
     until(lambda: "up" in child.program.log.read_text())
     pid = int(next(line for line in child.program.log.read_text().splitlines() if line.isdigit()))
@@ -119,6 +117,4 @@ def test_a_stop_signal_is_noticed_and_the_old_way_of_taking_it_restored() -> Non
 
 
 def parent(folder: Path, code: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(folder), code], stdout=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([sys.executable, "-c", PARENT, str(folder), code], stdout=subprocess.PIPE, text=True)

@@ -1,0 +1,93 @@
+"""Offer the coordinator's commands: init, up, invite, status."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from privacy.config import ConfigError
+
+app = typer.Typer(no_args_is_help=True, help="The coordinator's side.")
+
+FolderArgument = Annotated[Path, typer.Argument(help="The coordinator's folder.")]
+
+
+@app.command()
+def init(
+    folder: FolderArgument,
+    address: Annotated[str, typer.Option(help="HOST:PORT that members dial.")],
+    listen: Annotated[str, typer.Option(help="HOST:PORT to bind, where that differs.")] = "",
+) -> None:
+    """Make a coordinator's folder: a local CA, certificates, keys. Overwrites nothing."""
+    from server import folder as folders
+
+    with _errors():
+        folders.init(folder, address, listen)
+    typer.echo(f"Made {folder}. Next: parley coordinator invite {folder} NAME --out NAME.toml")
+
+
+@app.command()
+def up(folder: FolderArgument) -> None:
+    """Run the coordinator until Ctrl-C."""
+    from server.up import up as run
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    with _errors():
+        run(folder)
+
+
+@app.command()
+def invite(
+    folder: FolderArgument,
+    name: Annotated[str, typer.Argument(help="The member's name.")],
+    out: Annotated[Path, typer.Option(help="The file to write; hand it to the member by a safe way.")],
+) -> None:
+    """Write an invitation with which one member can enrol, once."""
+    from server.folder import Folder
+    from server.invitation import invite as write
+
+    with _errors():
+        write(Folder.open(folder), name, out)
+    typer.echo(f"Wrote {out}. It is as secret as a password until {name} has enrolled.")
+
+
+@app.command()
+def status(
+    folder: FolderArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show who has enrolled, who is online, and how the runs stand."""
+    from server.control import Client
+    from server.folder import Folder
+
+    with _errors():
+        found = Client(Folder.open(folder)).status()
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for member in found["members"]:
+        state = "online" if member["online"] else "offline" if member["enrolled"] else "invited"
+        typer.echo(f"{member['name']:32} {state}")
+    for run in found["runs"]:
+        typer.echo(f"run {run['id']}  {run['state']}, {run['trips']} trips")
+
+
+class _errors:  # noqa: N801  reads as a phrase after `with`
+    """Turn a fault that is the operator's to mend into one line and exit status 2."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        from server.control import ControlError
+        from server.superlink import Unreachable
+
+        if isinstance(error, ConfigError | ControlError | Unreachable):
+            typer.echo(f"parley: {error}", err=True)
+            raise typer.Exit(2) from None

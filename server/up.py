@@ -1,0 +1,230 @@
+"""Run a coordinator: SuperLink, SuperExec, front and control service, all or none, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+import uvicorn
+
+from privacy.config import ConfigError
+from protocols.carriers import processes
+from protocols.carriers.processes import Child
+from server import superlink
+from server.enrolment import LATER, Reply, enrol
+from server.folder import Address, Folder
+from server.front import Front
+from server.runs import Runs
+from server.service import service
+from server.store import Store
+from server.superlink import SuperLink, Unreachable
+
+log = logging.getLogger("parley.coordinator")
+
+STARTUP_S = 120.0
+TEND_S = 3.0
+_RESTART_S = 2.0  # least time between two starts of one program
+
+
+class Coordinator:
+    """Be a running coordinator; a context manager that leaves nothing running. Main thread only.
+
+    Raises: ConfigError on entering: a busy port, or another coordinator in the folder.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.store = Store(folder.store)
+        self._port = superlink.free_port()
+        self.superlink = SuperLink(folder, self._port)
+        self.runs = Runs(folder, self.store, self.superlink)
+        self._children: list[Child] = []
+        self._servers: list[_Server] = []
+        self._held = contextlib.ExitStack()
+        self._ready = threading.Event()
+
+    def __enter__(self) -> Coordinator:
+        os.umask(0o077)
+        try:
+            self._held.enter_context(self.folder.lock())
+            public = _bound(self.folder)
+            processes.sweep(self.folder.run)
+            self._children = [processes.start(p) for p in superlink.programs(self.folder, self._port)]
+            self._serve(public)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def tend(self, stopping: threading.Event) -> None:
+        """Keep everything running until `stopping` is set. Raises: Unreachable if the SuperLink never comes up."""
+        self._await_superlink(stopping)
+        next_look = time.monotonic()
+        while not stopping.wait(0.3):
+            self._revive()
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + TEND_S
+                with contextlib.suppress(Unreachable):
+                    self.runs.tend(afresh=not self._ready.is_set())
+                    self._ready.set()
+
+    def stop(self) -> None:
+        """Stop all that was started, whatever state it is in."""
+        for server in self._servers:
+            server.stop()
+        processes.stop(reversed(self._children))
+        self.superlink.close()
+        self._held.close()
+
+    def _await_superlink(self, stopping: threading.Event) -> None:
+        deadline = time.monotonic() + STARTUP_S
+        while not self.superlink.healthy():
+            if stopping.wait(0.2):
+                return
+            if time.monotonic() > deadline:
+                raise Unreachable(f"the SuperLink is not up after {STARTUP_S:.0f} s; see its log in the run folder")
+            self._revive()
+
+    def _revive(self) -> None:
+        """Start again what has died, but not in a tight circle."""
+        for place, child in enumerate(self._children):
+            if not child.running and time.monotonic() - child.started > _RESTART_S:
+                log.warning("%s ended with status %s and is started again", child.name, child.returncode)
+                processes.stop([child])
+                self._children[place] = processes.start(child.program)
+
+    def _serve(self, public: socket.socket) -> None:
+        certificate, key = self.folder.server_certificate, self.folder.server_key
+        front = _Front(self.folder, f"https://{self.superlink.address}", self._enrol)
+        self._servers.append(_Server(front, public, certificate, key))
+        control = service(self.store, self.runs, self.superlink, self._ready.is_set)
+        self._servers.append(_Server(control, _unix(self.folder.control_socket)))
+        for server in self._servers:
+            server.start()
+
+    async def _enrol(self, request: bytes) -> Reply:
+        try:
+            return await asyncio.to_thread(enrol, request, self.store, self.superlink.register)
+        except Unreachable:
+            return LATER  # the SuperLink is still starting
+
+
+class _Front:
+    """Make the front inside the event loop that will use its client."""
+
+    def __init__(self, folder: Folder, upstream: str, enrol: Callable[..., object]) -> None:
+        self._tls, self._upstream, self._enrol = superlink.tls(folder), upstream, enrol
+        self._front: Front | None = None
+
+    async def __call__(self, scope: object, receive: object, send: object) -> None:
+        if self._front is None:
+            client = httpx.AsyncClient(
+                base_url=self._upstream,
+                verify=self._tls,
+                trust_env=False,
+                timeout=httpx.Timeout(120.0, connect=5.0),
+            )
+            self._front = Front(client, self._enrol)  # type: ignore[arg-type]
+        await self._front(scope, receive, send)  # type: ignore[arg-type]
+
+
+class _Server:
+    """Serve one application on one bound socket, in a thread of its own."""
+
+    def __init__(
+        self, app: object, bound: socket.socket, certificate: Path | None = None, key: Path | None = None
+    ) -> None:
+        self._bound = bound
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,  # type: ignore[arg-type]
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=256,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=3,
+                h11_max_incomplete_event_size=32_768,
+                ssl_certfile=certificate,
+                ssl_keyfile=key,
+            )
+        )
+        self._thread = threading.Thread(target=self._server.run, args=([bound],), daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(5.0)
+        self._bound.close()
+
+
+def _bound(folder: Folder) -> socket.socket:
+    """Return a socket that listens on the public address. Raises: ConfigError, naming the address and the key."""
+    address, key = folder.listen, "listen" if folder.settings.listen else "address"
+    try:
+        return socket.create_server((address.host, address.port), family=_family(address), backlog=256)
+    except OSError as error:
+        why = (
+            "is busy"
+            if error.errno == errno.EADDRINUSE
+            else f"cannot be bound ({error.strerror or type(error).__name__})"
+        )
+        raise ConfigError(folder.settings_file, key, f"an address that is free: {address} {why}") from None
+
+
+def _family(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address.host else socket.AF_INET
+
+
+def _unix(path: Path) -> socket.socket:
+    """Return a Unix socket that only its owner may open (the umask is 077)."""
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(str(path))
+    path.chmod(0o600)
+    bound.listen(64)
+    return bound
+
+
+def up(root: Path) -> None:
+    """Run the coordinator of a folder until SIGINT, SIGTERM or SIGHUP; then stop all it started."""
+    folder = Folder.open(root)
+    with processes.stop_signals() as stopping, Coordinator(folder) as coordinator:
+        log.info("listening on %s", folder.address)
+        coordinator.tend(stopping)
+
+
+@contextlib.contextmanager
+def running(root: Path) -> Iterator[Coordinator]:
+    """Within, a coordinator is up and ready, tended by a thread. For programs that are their own main loop."""
+    stopping = threading.Event()
+    with Coordinator(Folder.open(root)) as coordinator:
+        thread = threading.Thread(target=coordinator.tend, args=(stopping,), daemon=True)
+        thread.start()
+        try:
+            yield coordinator
+        finally:
+            stopping.set()
+            thread.join()
