@@ -51,7 +51,7 @@ def init(  # noqa: PLR0917  typer passes them by name
     with _explained():
         wishes = Wishes(invitation, model, data, Format(format.value), text_column, ledger, account)
         settings = make_home(home, wishes)
-    typer.echo(f"{home}: the home of {settings.member}, about {settings.data.declared_records} records.")
+    typer.echo(f"{home}: the home of {settings.member}, about {settings.data.declared_documents} documents.")
     typer.echo(f"Read and edit {home / 'policy.toml'}; then: parley member up {home}")
 
 

@@ -131,7 +131,7 @@ class Desk:
                 answer.set_result(CLOSED)
 
 
-def make_app(desk: Desk, describe_home: Callable[[], Mapping[str, str]]) -> FastAPI:
+def make_app(desk: Desk, describe_home: Callable[[], Mapping[str, str | int]]) -> FastAPI:
     """Return the service; `describe_home` gives the public part of the status."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 

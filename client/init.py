@@ -1,13 +1,14 @@
 """Make a member's home: check everything first, then write it all or nothing."""
 
-import math
 import os
 import secrets
 import shutil
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-from client.data import count_records
+from client.data import documents
+from client.declared import Declared, declare
 from client.folder import Folder, Road, make_private_folder, write_private
 from client.invitation import Invitation
 from client.mailbox import ShelfUnavailable, SqliteShelf
@@ -24,7 +25,10 @@ from client.settings import (
     home_toml,
     road_toml,
 )
+from client.tokenizer import load_tokenizer
 from privacy.config import ConfigError
+from privacy.ledger import Ledger
+from privacy.refusal import LedgerUnavailable
 from protocols.keys import Identity
 
 
@@ -50,6 +54,8 @@ def init(root: Path, wishes: Wishes) -> Settings:
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ConfigError(root, "", "exists already; a home is never written over")
     invitation = Invitation.read(wishes.invitation)
+    if wishes.ledger is not None and not wishes.ledger.is_file():
+        raise ConfigError(wishes.ledger, "--ledger", "expected the ledger of another home with the same data")
     settings = _settings(invitation, wishes)
     if len(os.fsencode(settings.socket_in(root))) > MOST_SOCKET_BYTES:
         raise ConfigError(root, "", f"too long a path for a socket in it, at most {MOST_SOCKET_BYTES} bytes")
@@ -57,15 +63,9 @@ def init(root: Path, wishes: Wishes) -> Settings:
     return settings
 
 
-def declare(count: int) -> int:
-    """Return `count` rounded down to two significant digits: coarse enough to be public."""
-    step = 10 ** max(0, int(math.log10(count)) - 1)
-    return count // step * step
-
-
 def _settings(invitation: Invitation, wishes: Wishes) -> Settings:
     model = _checked_model(wishes.model)
-    count = count_records(wishes.data, wishes.format, wishes.text_column)
+    declared = _declared(model, wishes)
     return Settings(
         member=invitation.member,
         coordinator=CoordinatorSettings(invitation.address, invitation.coordinator_key),
@@ -73,12 +73,20 @@ def _settings(invitation: Invitation, wishes: Wishes) -> Settings:
         data=DataSettings(
             path=wishes.data.absolute(),
             account=wishes.account or wishes.data.absolute().stem,
-            declared_records=declare(count),
+            declared_documents=declared.documents,
+            declared_tokens=declared.tokens,
             format=wishes.format,
             text_column=wishes.text_column,
         ),
         ledger=wishes.ledger.absolute() if wishes.ledger else Path("ledger.db"),
     )
+
+
+def _declared(model: str, wishes: Wishes) -> Declared:
+    """Count the data by the model's own tokenizer. Raises: ConfigError for either."""
+    found = documents(wishes.data, wishes.format, wishes.text_column)
+    first = next(found)  # before anything heavy is loaded: is there text at all?
+    return declare(chain((first,), found), load_tokenizer(model))
 
 
 def _checked_model(name: str) -> str:
@@ -103,7 +111,7 @@ def _write(root: Path, settings: Settings, invitation: Invitation, invitation_fi
         os.rename(beside, root)  # atomic; fails if the target has been filled meanwhile
     except OSError as full:
         raise ConfigError(root, "", f"cannot be written ({os.strerror(full.errno or 0)})") from None
-    except ShelfUnavailable as full:
+    except (ShelfUnavailable, LedgerUnavailable) as full:
         raise ConfigError(root, "", f"cannot be written ({full})") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -116,6 +124,8 @@ def _fill(folder: Folder, settings: Settings, invitation: Invitation, invitation
     write_private(folder.invitation, invitation_file)
     write_private(folder.ca, invitation.ca_certificate.encode())
     SqliteShelf.create(folder.mailbox)
+    if not settings.ledger.is_absolute():
+        Ledger(folder.root / settings.ledger).close()
     make_private_folder(folder.run)
     keys = RoadKeys.generate()
     write_private(folder.supernode_public, keys.supernode_public)

@@ -1,5 +1,7 @@
 """Run the daemon of one home: `python -m client.serve HOME`. The socket is there at once, the model comes later."""
 
+from __future__ import annotations
+
 import argparse
 import grp
 import logging
@@ -8,6 +10,7 @@ import resource
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -18,6 +21,9 @@ from client.quiet import LOG, describe, log_quietly
 from client.settings import Settings, require_private
 from client.supervisor import WRONG_SETTINGS
 from privacy.config import ConfigError
+
+if TYPE_CHECKING:
+    from client.opening import Opened
 
 _SHUTDOWN_S = 2
 
@@ -45,18 +51,26 @@ def serve(folder: Folder) -> int:
     settings = Settings.load(folder.settings)
     require_private(folder.identity)
 
-    def open_home() -> Mailbox:
-        from client.home import open_mailbox
+    opened: list[Opened] = []
 
-        return open_mailbox(folder, settings)
+    def open_it() -> Opened:
+        from client.opening import open_home  # late: seconds of imports, while the socket is there already
+
+        opened.append(open_home(folder, settings))
+        return opened[0]
+
+    def describe_home() -> dict[str, str | int]:
+        said: dict[str, str | int] = {"member": settings.member, "model": settings.model.name}
+        if opened:
+            said |= {"model_digest": opened[0].model_digest, "sessions": opened[0].shelf.sessions()}
+        return said
 
     with only_one(folder.run / "daemon.lock"):
-        listener = listen(settings.socket_in(folder.root), settings.door.group)
-        return run(open_home, lambda: {"member": settings.member, "model": settings.model.name}, listener)
+        return run(open_it, describe_home, listen(settings.socket_in(folder.root), settings.door.group))
 
 
 def run(
-    open_home: Callable[[], Mailbox], describe_home: Callable[[], dict[str, str]], listener: socket.socket
+    open_home: Callable[[], Mailbox], describe_home: Callable[[], dict[str, str | int]], listener: socket.socket
 ) -> int:
     """Serve on `listener` until SIGTERM, or until the home turns out not to open; return the exit status."""
     broken: list[BaseException] = []

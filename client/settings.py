@@ -40,24 +40,30 @@ class ModelSettings:
     """Say which model this home loads: a folder, or an id in the local cache of models."""
 
     name: str
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ValueError("threads: expected at least 1")
 
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
     """Say where the private records are, and what about them is public.
 
-    `account` names the data in the ledger; `declared_records` is public, since it sets the sampling rate.
+    `account` names the data in the ledger. The declared numbers are public: they set the sampling rate.
     """
 
     path: Path
     account: str
-    declared_records: int
+    declared_documents: int
+    declared_tokens: int
     format: Format = Format.AUTO
     text_column: str = "text"
 
     def __post_init__(self) -> None:
-        if self.declared_records < 1:
-            raise ValueError("declared_records: expected at least 1")
+        if self.declared_documents < 1 or self.declared_tokens < 1:
+            raise ValueError("declared_documents, declared_tokens: expected at least 1")
         if not self.account:
             raise ValueError("account: expected a name")
 
@@ -72,7 +78,10 @@ class DoorSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Hold a home's settings; `ledger` may point to the ledger of another home with the same data."""
+    """Hold a home's settings; `ledger` may point to the ledger of another home with the same data.
+
+    With `unsafe_seed` all randomness comes from it, noise included: for comparing engines, if the policy allows it.
+    """
 
     member: str
     coordinator: CoordinatorSettings
@@ -80,6 +89,7 @@ class Settings:
     data: DataSettings
     ledger: Path = Path("ledger.db")
     door: DoorSettings = DoorSettings()
+    unsafe_seed: int | None = None
 
     def __post_init__(self) -> None:
         if not is_name(self.member):
@@ -139,15 +149,17 @@ key = {_toml(coordinator.key)}  # letters signed with another key are refused
 
 [model]
 name = {_toml(settings.model.name)}  # a folder as transformers saves it, or the id of a model in the local cache
+threads = {settings.model.threads}  # of the processor, for training
 
 [data]
 path = {_toml(str(data.path))}
 format = {_toml(data.format.value)}  # auto, jsonl, text, folder, datasets
 text_column = {_toml(data.text_column)}  # where the text is, in jsonl and datasets
 account = {_toml(data.account)}  # the name of this data in the ledger; a new name is a new budget: do not change it
-# How many records there are, roughly. This number is PUBLIC: it sets the sampling rate that epsilon rests on.
-# It was counted and rounded down to two digits. Keep it fixed while the data changes a little.
-declared_records = {data.declared_records}
+# How much data there is, roughly. These numbers are PUBLIC: they set the sampling rate that epsilon rests on.
+# They were counted and rounded down to two digits. Keep them fixed while the data changes a little.
+declared_documents = {data.declared_documents}
+declared_tokens = {data.declared_tokens}
 
 # [door]                                  # to run the SuperNode as another user of this machine:
 # socket = "/run/parley/{settings.member}.sock"   # a socket that both can reach

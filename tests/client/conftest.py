@@ -99,11 +99,16 @@ def records(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.fixture
-def model_folder(tmp_path: Path) -> Path:
-    """Return a folder that looks like a saved model: enough for `init`, which loads none."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"")
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny Llama with a tokenizer of bytes, saved as transformers saves it."""
+    import torch
+    from transformers import ByT5Tokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(7)
+    widths = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlamaConfig(vocab_size=259, max_position_embeddings=64, tie_word_embeddings=True, **widths)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    ByT5Tokenizer(extra_ids=0, model_max_length=64).save_pretrained(folder)
     return folder

@@ -1,0 +1,181 @@
+"""Join a member's model, data and gate into the home that a collaboration may use, one letter at a time.
+
+    House: what the daemon holds in memory. Visit: the powers that one letter gets, and no others.
+
+The private records are within reach of `Visit` alone, and it hands out only what the gate let go.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.data import Records, cut
+from client.declared import Declared
+from client.dp_training import DpSgd, Schedule, UnsafePlainSgd
+from client.model import Adapted, Base, layout_of
+from client.noise import noise_multiplier, orders
+from privacy.config import ConfigError
+from privacy.gate import Disclosed, Gate, Released
+from privacy.ledger import Account, Ledger
+from privacy.occasion import Occasion
+from privacy.policy import Policy
+from privacy.randomness import Randomness, SystemRandomness, UnsafeSeededRandomness
+from privacy.refusal import LevelForbidden
+from privacy.units import Unit
+from protocols.faults import PeerError
+from protocols.session import MemberId
+from protocols.weights.average import Recipe
+
+Vector = NDArray[np.float32]
+MOST_STEPS = 100_000  # in one round: a recipe may not keep a home busy for ever
+
+
+@dataclass
+class House:
+    """Hold one member's model, data, policy and ledger, and open them to letters that the policy allows.
+
+    `documents` and `policy` read anew each time they are called, so that an operator's edit counts from the next
+    letter on. With `unsafe_seed` the same letters get the same
+    answers, which protects nothing; the policy must allow it.
+    """
+
+    member: MemberId
+    base: Base
+    documents: Callable[[], Iterable[str]]
+    declared: Declared
+    policy: Callable[[], Policy]
+    ledger: Ledger
+    dataset: str
+    unsafe_seed: int | None = None
+    threads: int = 1
+    _fitted: "tuple[tuple[object, ...], Fitted] | None" = field(default=None, init=False, repr=False)
+
+    def open(self, occasion: Occasion) -> "Visit":
+        """Return what a letter may use. Raises: LevelForbidden for a seed that the policy does not allow."""
+        gate = Gate(self.policy(), self.ledger, self._randomness(occasion))
+        return Visit(self, gate, self._own(occasion))
+
+    def fit(self, recipe: Recipe) -> "Fitted":
+        """Return model and records made ready for `recipe`; those of the last recipe are kept.
+
+        Raises: PeerError for a recipe that does not fit this model or asks for too much.
+        """
+        key = (recipe.layout, recipe.base, recipe.record_tokens, recipe.length, recipe.rank, recipe.alpha)
+        if self._fitted is not None and self._fitted[0] == key:
+            return self._fitted[1]
+        adapted = self._adapt(recipe)
+        self._fitted = key, Fitted(adapted, cut(self.documents(), self.base.tokenizer, recipe.record_tokens))
+        return self._fitted[1]
+
+    def _adapt(self, recipe: Recipe) -> Adapted:
+        if recipe.base != self.base.digest:
+            raise PeerError("a recipe for another base model")
+        if not 2 <= recipe.record_tokens <= _longest(self.base):
+            raise PeerError("records longer than this model reads, or shorter than two tokens")
+        try:
+            layout = layout_of(
+                self.base,
+                rank=recipe.rank,
+                alpha=recipe.alpha,
+                targets=recipe.targets,
+                adapter_seed=recipe.adapter_seed,
+            )
+        except (ConfigError, ValueError):
+            raise PeerError("a recipe whose targets this model does not have") from None
+        if layout.size != recipe.length or layout.digest != recipe.layout:
+            raise PeerError("a recipe for an adapter of another layout")
+        if self._fitted is not None:
+            self._fitted[1].adapted.remove()
+            self._fitted = None
+        return Adapted(self.base, layout)
+
+    def _randomness(self, occasion: Occasion) -> Randomness:
+        if self.unsafe_seed is None:
+            return SystemRandomness()
+        return UnsafeSeededRandomness(unsafe_seed(self.unsafe_seed, self.member, occasion.number))
+
+    def _own(self, occasion: Occasion) -> Occasion:
+        """Return the occasion with a session that no other partner, and no other member on this ledger, can name.
+
+        A ledger charges a session's letter once. A coordinator chooses its session's name, and must not get for free
+        what another one's session of that name has paid for.
+        """
+        who = hashlib.sha256(f"{occasion.partner}\n{self.member}".encode()).hexdigest()[:16]
+        return replace(occasion, session=f"{occasion.session}@{who}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Hold a model with LoRA matrices in it, and the records cut to the width it is trained on."""
+
+    adapted: Adapted
+    records: Records
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Be the home of one letter."""
+
+    house: House
+    gate: Gate
+    occasion: Occasion
+
+    def contribution(
+        self,
+        recipe: Recipe,
+        round_: int,  # noqa: ARG002  its order is the state's concern
+        adapter: Vector,
+    ) -> Released[Vector] | Disclosed[Vector]:
+        """Train from `adapter` and return the delta (length,), through the gate.
+
+        Learns:  the caller: the delta, noised unless the recipe has no epsilon and the policy allows that.
+        Raises:  PeerError for a recipe that does not fit this home; Refused, in which case nothing was charged.
+        """
+        house, account = self.house, Account(self.house.dataset, self.gate.policy.budget)
+        schedule = self._schedule(recipe)
+        self._require_unit(recipe)
+        fitted = house.fit(recipe)
+        if recipe.epsilon is None:
+            unprotected = UnsafePlainSgd(fitted.adapted, fitted.records, adapter, schedule)
+            return self.gate.disclose(unprotected, account, self.occasion)
+        at = orders(house.ledger, account)
+        sigma = noise_multiplier(recipe, recipe.epsilon, schedule.rate, at)
+        mechanism = DpSgd(fitted.adapted, fitted.records, adapter, schedule, sigma)
+        return self.gate.release(mechanism, account, self.occasion)
+
+    def _schedule(self, recipe: Recipe) -> Schedule:
+        if recipe.steps > MOST_STEPS:
+            raise PeerError(f"{recipe.steps} steps in a round, at most {MOST_STEPS} here")
+        try:
+            return Schedule(
+                steps=recipe.steps,
+                batch_size=recipe.batch_size,
+                declared_records=self.house.declared.records(recipe.record_tokens),
+                learning_rate=recipe.learning_rate,
+                clipping_norm=recipe.clipping_norm,
+                optimizer=recipe.optimizer,
+                threads=self.house.threads,
+            )
+        except ValueError:
+            raise PeerError("a recipe whose batches are larger than this data, or with no such optimizer") from None
+
+    def _require_unit(self, recipe: Recipe) -> None:
+        """Refuse to charge what protects a record to an account that promises more, or to nobody's account."""
+        if recipe.unit is not Unit.RECORD:
+            raise PeerError(f"this training protects records, not {recipe.unit.value}s")
+        budget = self.gate.policy.budget
+        if budget.unit is not Unit.RECORD:
+            raise LevelForbidden(f"the budget is per {budget.unit.value}, the recipe per record")
+
+
+def unsafe_seed(seed: int, member: MemberId, number: int) -> int:
+    """Return the seed of one letter's randomness: the same in every engine, another for every member and letter."""
+    digest = hashlib.sha256(f"parley/v1/unsafe-seed/{seed}/{member}/{number}".encode()).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+def _longest(base: Base) -> int:
+    return int(getattr(base.model.config, "max_position_embeddings", 2**31))

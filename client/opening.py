@@ -1,0 +1,80 @@
+"""Open a home: read its keys, policy, ledger and shelf, load its model, and put a mailbox in front."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from client.data import documents
+from client.declared import Declared
+from client.folder import Folder
+from client.home import House
+from client.mailbox import SqliteShelf
+from client.model import load_base
+from client.settings import Settings, require_private
+from privacy.config import ConfigError
+from privacy.ledger import Ledger
+from privacy.policy import Policy
+from protocols.catalog import CATALOG
+from protocols.keys import Identity, PublicKey
+from protocols.post import Mailbox
+from protocols.session import MemberId
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Hold an open home: where its letters go, and what may be said about it."""
+
+    mailbox: Mailbox
+    model_digest: str
+    shelf: SqliteShelf
+
+    def deliver(self, sealed: bytes, /) -> bytes:
+        """Return the sealed answer; for the same letter again, the same bytes."""
+        return self.mailbox.deliver(sealed)
+
+
+def open_home(folder: Folder, settings: Settings) -> Opened:
+    """Load everything once. Raises: ConfigError for what the operator can mend."""
+    data = settings.data
+
+    def read() -> Iterator[str]:
+        return documents(data.path, data.format, data.text_column)
+
+    next(read())  # is it there, and is it text?
+    shelf = SqliteShelf(folder.mailbox)
+    house = House(
+        member=MemberId(settings.member),
+        base=load_base(settings.model.name),
+        documents=read,
+        declared=Declared(data.declared_documents, data.declared_tokens),
+        policy=lambda: Policy.load(folder.policy),
+        ledger=_ledger(folder, settings),
+        dataset=data.account,
+        unsafe_seed=settings.unsafe_seed,
+        threads=settings.model.threads,
+    )
+    coordinator = _coordinator(folder, settings)
+    mailbox = Mailbox(house.member, identity_of(folder), coordinator, CATALOG, house.open, shelf)
+    return Opened(mailbox, house.base.digest, shelf)
+
+
+def identity_of(folder: Folder) -> Identity:
+    """Return the member's identity. Raises: ConfigError, also if others may read the key."""
+    require_private(folder.identity)
+    try:
+        return Identity.from_pem(folder.identity.read_bytes())
+    except ValueError as wrong:
+        raise ConfigError(folder.identity, "", str(wrong)) from None
+
+
+def _coordinator(folder: Folder, settings: Settings) -> PublicKey:
+    try:
+        return PublicKey.parse(settings.coordinator.key)
+    except ValueError as wrong:
+        raise ConfigError(folder.settings, "coordinator.key", str(wrong)) from None
+
+
+def _ledger(folder: Folder, settings: Settings) -> Ledger:
+    file = settings.ledger_in(folder.root)
+    if not file.is_file():  # a new one would be a new budget
+        raise ConfigError(file, "", "the ledger is missing; what was spent would be forgotten: restore it")
+    return Ledger(file)
