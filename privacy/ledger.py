@@ -24,7 +24,8 @@ from privacy.units import Guarantee, Level, Relation, Unit
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS accounts (
   id INTEGER PRIMARY KEY, dataset TEXT NOT NULL, unit TEXT NOT NULL, relation TEXT NOT NULL,
-  epsilon REAL NOT NULL, delta REAL NOT NULL, orders TEXT NOT NULL, totals TEXT NOT NULL,
+  epsilon REAL NOT NULL, delta REAL NOT NULL, orders TEXT NOT NULL, record_tokens INTEGER NOT NULL,
+  totals TEXT NOT NULL,
   UNIQUE (dataset, unit, relation));
 CREATE TABLE IF NOT EXISTS entries (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL REFERENCES accounts (id),
@@ -194,7 +195,8 @@ class _Row:
 def _find(db: sqlite3.Connection, account: Account) -> _Row | None:
     budget = account.budget
     row = db.execute(
-        "SELECT id, epsilon, delta, orders, totals FROM accounts WHERE dataset = ? AND unit = ? AND relation = ?",
+        "SELECT id, epsilon, delta, orders, totals, record_tokens FROM accounts"
+        " WHERE dataset = ? AND unit = ? AND relation = ?",
         (account.dataset, budget.unit.value, budget.relation.value),
     ).fetchone()
     if row is None:
@@ -202,6 +204,8 @@ def _find(db: sqlite3.Connection, account: Account) -> _Row | None:
     found = _Row(row[0], row[1], row[2], tuple(json.loads(row[3])), tuple(json.loads(row[4])))
     if budget.delta != found.delta or (budget.orders and budget.orders != found.orders):
         raise Refused("the account is open with another delta or other orders; they are fixed for its life")
+    if budget.record_tokens != row[5]:
+        raise Refused(f"the account is open with records of {row[5]} tokens; that is fixed for its life")
     return found
 
 
@@ -210,7 +214,8 @@ def _open(db: sqlite3.Connection, account: Account) -> _Row:
     orders = budget.orders or accountant.default_orders(budget.epsilon, budget.delta)
     totals = (0,) * len(orders)
     made = db.execute(
-        "INSERT INTO accounts (dataset, unit, relation, epsilon, delta, orders, totals) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO accounts (dataset, unit, relation, epsilon, delta, orders, record_tokens, totals)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             account.dataset,
             budget.unit.value,
@@ -218,6 +223,7 @@ def _open(db: sqlite3.Connection, account: Account) -> _Row:
             budget.epsilon,
             budget.delta,
             json.dumps(orders),
+            budget.record_tokens,
             json.dumps(totals),
         ),
     )
@@ -242,6 +248,7 @@ def _guarantee(account: Account, row: _Row, spent: float) -> Guarantee:
         relation=account.budget.relation,
         accountant=f"{accountant.NAME} ({', '.join(f'{a:g}' for a in row.orders)})",
         assumptions=(
+            f"a record is {account.budget.record_tokens} tokens of one document",
             "the declared number of records is public",
             "records are sampled independently (Poisson)",
             "no record is held by two members",

@@ -14,7 +14,8 @@ class Budget:
     """Bound what all releases from one data set may add up to.
 
     Units:  epsilon in nats at `delta`; `orders` are the Renyi orders of the filter, at most four, chosen
-            from epsilon and delta when empty, and fixed once the account is open.
+            from epsilon and delta when empty; one record is `record_tokens` tokens of one document. All but
+            epsilon are fixed once the account is open: a partner that chose them could make a record of one word.
     """
 
     epsilon: float
@@ -22,8 +23,11 @@ class Budget:
     unit: Unit = Unit.RECORD
     relation: Relation = Relation.ADD_OR_REMOVE
     orders: tuple[float, ...] = ()
+    record_tokens: int = 128
 
     def __post_init__(self) -> None:
+        if self.record_tokens < 2:
+            raise ValueError("record_tokens: expected at least 2")
         if not 0 < self.epsilon < 1000:
             raise ValueError("epsilon: expected a number above 0 and below 1000")
         if not 0 < self.delta < 1e-2:

@@ -99,9 +99,9 @@ def test_an_operator_may_lower_a_budget_and_not_raise_it(ledger):
     assert ledger.statement(high).limit == 4.0
 
 
-def test_delta_and_orders_are_fixed_once_the_account_is_open(ledger):
+def test_delta_orders_and_what_a_record_is_are_fixed_once_the_account_is_open(ledger):
     ledger.charge(ACCOUNT, EVENT, occasion(0))
-    for other in (replace(BUDGET, delta=1e-6), replace(BUDGET, orders=(9.0,))):
+    for other in (replace(BUDGET, delta=1e-6), replace(BUDGET, orders=(9.0,)), replace(BUDGET, record_tokens=2)):
         with pytest.raises(Refused, match="fixed"):
             ledger.charge(Account("data", other), EVENT, occasion(1))
 
