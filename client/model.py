@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import nn
 
 from client.adapter import Layout, Slot
@@ -45,9 +46,13 @@ def load_base(source: str, *, download: bool = False) -> Base:
     options = {"local_files_only": not download, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, dtype="auto", **options)
-    except (OSError, ValueError, KeyError) as wrong:  # what transformers raises for a model it cannot load
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source, use_safetensors=True, dtype="auto", output_loading_info=True, **options
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as wrong:  # what transformers lets through
         raise ConfigError(source, "model", _reason(source, download)) from wrong
+    if report["missing_keys"] or report["mismatched_keys"]:  # transformers would make such weights up, at random
+        raise ConfigError(source, "model", "weights that the configuration asks for are missing, or of another shape")
     model.eval().requires_grad_(False)
     return Base(source, model, tokenizer, digest(model))
 

@@ -1,0 +1,168 @@
+"""Every record's own gradient, held against a loop of plain autograd and against vmap."""
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch.nn import functional
+
+from client.clipping import Clipper, clipped_sum
+from client.data import Records
+from protocols.faults import LocalError
+
+
+def parameters(adapted):
+    return {slot.name: adapted.b(slot.name) for slot in adapted.layout.slots}
+
+
+def one_by_one(adapted, records):
+    """Return each record's gradient by peft's own forward and autograd, one record at a time, unpadded."""
+    rows = []
+    for i in range(len(records)):
+        ids = torch.from_numpy(records.tokens[i : i + 1, : records.lengths[i]].astype(np.int64))
+        bs = parameters(adapted)
+        for b in bs.values():
+            b.requires_grad_(True)
+        logits = adapted.model(input_ids=ids).logits[0, :-1].float()
+        loss = functional.cross_entropy(logits, ids[0, 1:])
+        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(bs.values()))]))
+        for b in bs.values():
+            b.requires_grad_(False)
+    return torch.stack(rows)
+
+
+def by_vmap(adapted, records):
+    """Return each record's gradient by torch.func: vmap over grad over functional_call."""
+    bs = parameters(adapted)
+    prefix = {name: next(n for n, p in adapted.model.named_parameters() if p is b) for name, b in bs.items()}
+
+    def loss(values, ids, length):
+        named = {prefix[name]: value for name, value in values.items()}
+        out = torch.func.functional_call(adapted.model, named, kwargs={"input_ids": ids[None], "use_cache": False})
+        each = functional.cross_entropy(out.logits[0, :-1], ids[1:], reduction="none")
+        inside = torch.arange(1, ids.shape[0]) < length
+        return (each * inside).sum() / (length - 1)
+
+    ids = torch.from_numpy(records.tokens.astype(np.int64))
+    gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(
+        {name: b.detach() for name, b in bs.items()}, ids, torch.from_numpy(records.lengths)
+    )
+    return torch.cat([gradients[name].flatten(1) for name in bs], dim=1)
+
+
+def relative(found, wanted):
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_records_gradient_is_the_one_it_has_alone_in_plain_autograd(folders, family):
+    adapted = tiny.adapted(folders(family), family)
+    records = tiny.records([20, 7, 2, 20, 13])
+    found = Clipper(adapted, None, 8).each(adapted.get(), records)
+    wanted = one_by_one(adapted, records)
+    assert found.shape == wanted.shape == (5, adapted.layout.size)
+    assert max(relative(f, w) for f, w in zip(found, wanted, strict=True)) < 1e-5
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_records_gradient_is_the_one_of_vmap(folders, family):
+    adapted = tiny.adapted(folders(family), family)
+    records = tiny.records([16, 9, 3, 16])
+    found = Clipper(adapted, None, 8).each(adapted.get(), records)
+    assert relative(found, by_vmap(adapted, records)) < 1e-5
+
+
+def test_a_low_precision_base_is_not_merged_and_keeps_small_updates(folders):
+    adapted = tiny.adapted(folders("half"), "half", b_scale=1e-5)
+    records = tiny.records([16, 9])
+    found = Clipper(adapted, None, 8).each(adapted.get(), records)
+    assert relative(found, one_by_one(adapted, records)) < 0.05  # bfloat16 has three digits
+    assert found.dtype == torch.float32
+
+
+def test_the_model_is_given_back_as_it_was(folders):
+    adapted = tiny.adapted(folders("llama"), "llama")
+    ids = torch.arange(10)[None]
+    with torch.no_grad():
+        before = adapted.model(input_ids=ids).logits
+    Clipper(adapted, 1.0, 2).sum(adapted.get(), tiny.records([8, 5]), np.arange(2))
+    with torch.no_grad():
+        assert torch.equal(before, adapted.model(input_ids=ids).logits)
+    assert not any(p.requires_grad for p in adapted.model.parameters())
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_the_sum_does_not_depend_on_the_size_of_the_micro_batches(folders, family):
+    adapted = tiny.adapted(folders(family), family)
+    records = tiny.records([20, 7, 2, 20, 13, 20, 4], seed=3)
+    sums = [Clipper(adapted, 0.5, size).sum(adapted.get(), records, np.arange(7)) for size in (1, 3, 64)]
+    for total in sums[1:]:
+        np.testing.assert_allclose(total, sums[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", [1e-3, 0.1, 1.0, 30.0])
+@pytest.mark.parametrize("lengths", [[2] * 8 + [40], [40] * 8 + [2], [3, 40, 17]])
+def test_a_record_moves_the_sum_by_no_more_than_the_clipping_norm(folders, norm, lengths):
+    adapted = tiny.adapted(folders("llama"), "llama")
+    records = tiny.records(lengths, seed=5)
+    clipper, point, everyone = Clipper(adapted, norm, 4), adapted.get(), np.arange(len(lengths))
+    whole = clipper.sum(point, records, everyone)
+    for gone in everyone:
+        moved = float(np.linalg.norm(whole - clipper.sum(point, records, np.delete(everyone, gone))))
+        assert moved <= norm * 1.000001
+
+
+def test_no_records_make_a_zero_without_running_the_model(folders):
+    adapted = tiny.adapted(folders("llama"), "llama")
+    adapted.base.model.forward = None  # whoever runs it fails
+    total = Clipper(adapted, 1.0, 4).sum(adapted.get(), tiny.records([5, 5]), np.arange(0))
+    assert total.shape == (adapted.layout.size,)
+    assert not total.any()
+
+
+def test_a_gradient_that_is_not_finite_counts_as_zero():
+    gradients = torch.tensor([[3.0, 4.0], [float("nan"), 1.0], [float("inf"), 0.0], [0.3, 0.4]])
+    np.testing.assert_allclose(clipped_sum(gradients, 1.0), [0.9, 1.2], rtol=1e-5)
+    np.testing.assert_allclose(clipped_sum(gradients, None), [3.3, 4.4], rtol=1e-6)
+
+
+def test_a_record_that_breaks_the_forward_pass_changes_nothing_for_the_others(folders):
+    adapted = tiny.adapted(folders("llama"), "llama")
+    with torch.no_grad():
+        adapted.base.model.get_input_embeddings().weight[255] = float("nan")
+        head = torch.nn.Linear(32, 256, bias=False)
+        torch.nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(0))
+        adapted.base.model.lm_head = head.requires_grad_(False)  # untied: the others' logits stay finite
+    records = tiny.records([9, 9, 9], seed=1)
+    tokens = records.tokens % 255
+    tokens[1, 4] = 255
+    poisoned = Records(tokens, records.lengths)
+    clipper, point = Clipper(adapted, 1.0, 8), adapted.get()
+    total = clipper.sum(point, poisoned, np.arange(3))
+    assert np.isfinite(total).all()
+    np.testing.assert_allclose(total, clipper.sum(point, poisoned, np.array([0, 2])), rtol=1e-5, atol=1e-7)
+
+
+def test_padding_is_not_trained_on(folders):
+    adapted = tiny.adapted(folders("llama"), "llama")
+    short = tiny.records([6, 6], width=30)
+    other = short.tokens.copy()
+    other[:, 6:] = 99
+    clipper, point = Clipper(adapted, None, 8), adapted.get()
+    mixed = Records(np.concatenate([other, tiny.records([30]).tokens]), np.array([6, 6, 30], dtype=np.int32))
+    np.testing.assert_allclose(clipper.each(point, short), clipper.each(point, mixed)[:2], rtol=1e-4, atol=1e-6)
+
+
+def test_a_model_that_mixes_records_is_refused(folders):
+    adapted = tiny.adapted(folders("llama"), "llama")
+    layer = adapted.base.model.model.layers[1]
+    plain = layer.mlp.forward
+    layer.mlp.forward = lambda x: plain(x - x.mean(dim=0, keepdim=True))  # as a batch norm would
+    with pytest.raises(LocalError, match="mixes the records"):
+        Clipper(adapted, 1.0, 8).check_isolation(adapted.get(), 16)
+
+
+@pytest.mark.parametrize("family", [*tiny.FAMILIES, "half"])
+def test_an_honest_model_passes_the_isolation_check(folders, family):
+    adapted = tiny.adapted(folders(family), family)
+    Clipper(adapted, 1.0, 8).check_isolation(adapted.get(), 24)
