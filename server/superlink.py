@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from protocols.carriers.flower_road import RUN_DIR, command, environment
+from protocols.carriers.flower_road import RUN_DIR, environment, warm
 from protocols.carriers.processes import Program
 from protocols.session import MemberId
 from server.folder import Folder
@@ -39,24 +39,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def programs(folder: Folder, port: int) -> tuple[Program, Program]:
-    """Return the SuperLink on loopback `port`, and the SuperExec that starts ServerApps for it."""
-    env = environment(folder.flower_home)
+def program(folder: Folder, port: int) -> Program:
+    """Return the SuperLink on loopback `port` together with the SuperExec that starts ServerApps for it."""
     secret = ("--superexec-auth-secret-file", str(folder.superexec_secret))
     superlink = (
-        *(command("flower-superlink"), "--host", _HOST, "--port", str(port)),
+        *("flower-superlink", "--host", _HOST, "--port", str(port)),
         *("--ssl-certfile", str(folder.server_certificate), "--ssl-keyfile", str(folder.server_key)),
         *("--ssl-ca-certfile", str(folder.ca_certificate), "--enable-supernode-auth"),
         *("--isolation", "process", "--database", str(folder.flower_state), *secret),
     )
     superexec = (
-        *(command("flower-superexec"), "--runtime-api-address", f"{_HOST}:{port}"),
+        *("flower-superexec", "--runtime-api-address", f"{_HOST}:{port}"),
         *("--root-certificates", str(folder.ca_certificate), *secret),
     )
-    return (
-        Program("superlink", superlink, env, folder.run),
-        Program("superexec", superexec, env, folder.run),
-    )
+    both = warm(("flwr-serverapp",), superlink, superexec)
+    return Program("flower", both, environment(folder.flower_home), folder.run)
 
 
 def tls(folder: Folder) -> ssl.SSLContext:

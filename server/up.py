@@ -59,7 +59,7 @@ class Coordinator:
             self._held.enter_context(self.folder.lock())
             public = _bound(self.folder)
             processes.sweep(self.folder.run)
-            self._children = [processes.start(p) for p in superlink.programs(self.folder, self._port)]
+            self._children = [processes.start(superlink.program(self.folder, self._port))]
             self._serve(public)
         except BaseException:
             self.stop()

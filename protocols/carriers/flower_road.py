@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -77,6 +77,16 @@ def _our_modules() -> list[tuple[str, str]]:
 def command(name: str) -> str:
     """Return the path of one of Flower's programs in this installation."""
     return str(Path(sysconfig.get_path("scripts")) / name)
+
+
+def warm(tasks: Sequence[str], *programs: Sequence[str]) -> tuple[str, ...]:
+    """Return the one command that runs Flower `programs` (name, arguments) from one import, and their `tasks`.
+
+    They live and die together; its status is the first one's. See `warm.py`.
+    """
+    options = [option for task in tasks for option in ("--task", task)]
+    parts = [part for program in programs for part in ("--", *program)]
+    return (sys.executable, str(Path(__file__).with_name("warm.py")), *options, *parts)
 
 
 def environment(home: Path, poll_s: float = 0.25, base: Mapping[str, str] = os.environ) -> dict[str, str]:

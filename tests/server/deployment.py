@@ -25,10 +25,10 @@ from protocols.carriers import processes
 from protocols.carriers.flower_road import (
     ENROL_LABEL,
     ENROL_PATH,
-    command,
     enrolment_bytes,
     environment,
     node_config,
+    warm,
 )
 from protocols.carriers.processes import Child, Program
 from protocols.catalog import CATALOG
@@ -137,17 +137,16 @@ class TestMember:
         secret = ("--superexec-auth-secret-file", str(self.root / "secret"))
         (self.root / "ca.crt").write_text(self.invitation["ca_certificate"])
         supernode = (
-            *(command("flower-supernode"), "--superlink", self.invitation["address"]),
+            *("flower-supernode", "--superlink", self.invitation["address"]),
             *("--root-certificates", str(self.root / "ca.crt"), "--isolation", "process", *secret),
             *("--auth-supernode-private-key", str(self.root / "node.key")),
             *("--host", "127.0.0.1", "--port", local.partition(":")[2]),
             *("--node-config", node_config(self.daemon)),
         )
-        superexec = (command("flower-superexec"), "--insecure", "--runtime-api-address", local, *secret)
+        superexec = ("flower-superexec", "--insecure", "--runtime-api-address", local, *secret)
         env = environment(self.root / "flwr")
         self.children = [
-            processes.start(Program("supernode", supernode, env, run)),
-            processes.start(Program("superexec", superexec, env, run)),
+            processes.start(Program("flower", warm(("flwr-clientapp",), supernode, superexec), env, run))
         ]
 
     def stop(self) -> None:
