@@ -71,16 +71,19 @@ def digest(model: Any) -> str:
     return state.hexdigest()
 
 
-def linear_names(model: Any) -> list[str]:
-    """Return the full names of the modules that LoRA can adapt: linear ones, the output layer excepted."""
+def linear_modules(model: Any) -> dict[str, Any]:
+    """Return the modules that LoRA can adapt, by full name: linear ones, the output layer excepted.
+
+    A model that is adapted already has the same ones, under the same names.
+    """
     from transformers.pytorch_utils import Conv1D
 
     output = model.get_output_embeddings()
-    return sorted(
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not output
-    )
+    return {
+        name.removesuffix(".base_layer"): module
+        for name, module in sorted(model.named_modules())
+        if isinstance(module, nn.Linear | Conv1D) and module is not output and ".lora_" not in name
+    }
 
 
 def layout_of(base: Base, *, rank: int, alpha: float, targets: Sequence[str], adapter_seed: int) -> Layout:
@@ -88,14 +91,13 @@ def layout_of(base: Base, *, rank: int, alpha: float, targets: Sequence[str], ad
 
     Raises:  ConfigError, naming each target that the model does not have, and the nearest that it has.
     """
-    known = linear_names(base.model)
+    known = linear_modules(base.model)
     for target in targets:
         if not any(_ends_in(name, target) for name in known):
             short = sorted({name.rpartition(".")[2] for name in known})
             raise ConfigError(base.source, "targets", f"no module is named {target} ({nearest(target, short)})")
-    chosen = [name for name in known if any(_ends_in(name, target) for target in targets)]
-    slots = tuple(_slot(name, base.model.get_submodule(name)) for name in chosen)
-    return Layout(slots, rank, alpha, tuple(targets), adapter_seed)
+    chosen = sorted(name for name in known if any(_ends_in(name, target) for target in targets))
+    return Layout(tuple(_slot(name, known[name]) for name in chosen), rank, alpha, tuple(targets), adapter_seed)
 
 
 class Adapted:

@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from client.model import layout_of, linear_names, load_base
+from client.model import layout_of, linear_modules, load_base
 from privacy.config import ConfigError
 
 
@@ -105,7 +105,7 @@ def test_a_target_that_the_model_lacks_is_named_with_the_nearest(folders, wrong,
 
 def test_the_output_layer_and_the_embeddings_cannot_be_adapted(folders):
     for family in tiny.FAMILIES:
-        names = linear_names(load_base(str(folders(family))).model)
+        names = linear_modules(load_base(str(folders(family))).model)
         assert names
         assert not [name for name in names if "lm_head" in name or "embed" in name or "wte" in name]
 
@@ -118,3 +118,10 @@ def test_a_layout_has_the_shapes_of_the_model(folders):
         ("transformer.h.1.attn.c_attn", 96, 32),
     ]
     assert layout.size == 2 * 96 * 2
+
+
+def test_a_model_that_is_adapted_already_has_the_same_layout(folders):
+    for family in tiny.FAMILIES:
+        adapted = tiny.adapted(folders(family), family)
+        again = layout_of(adapted.base, rank=4, alpha=8.0, targets=tiny.TARGETS[family], adapter_seed=11)
+        assert again == adapted.layout
