@@ -67,7 +67,7 @@ class Front:
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, asked = scope.get("raw_path") or b"", (scope["method"], bool(scope.get("query_string")))
         if asked == ("POST", False) and path == ENROL_PATH.encode():
-            body = b"".join([piece async for piece in _pieces(scope, receive, LARGEST)])
+            body = b"".join([piece async for piece in _body(scope, receive, LARGEST)])
             reply = await self._enrol(body)
             await _answer(send, reply.status, reply.body)
         elif (asked == ("POST", False) and _FLEET.fullmatch(path)) or (
@@ -79,7 +79,7 @@ class Front:
 
     async def _forward(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
         """Stream the request to the SuperLink and its response back."""
-        content = None if scope["method"] == "GET" else _pieces(scope, receive, self._largest)
+        content = None if scope["method"] == "GET" else _body(scope, receive, self._largest)
         headers = [(k, v) for k, v in scope["headers"] if k not in _DROPPED and not k.startswith(b"x-forwarded")]
         request = self._superlink.build_request(scope["method"], path, headers=headers, content=content)
         try:
@@ -98,11 +98,16 @@ class Front:
             await response.aclose()
 
 
-async def _pieces(scope: Scope, receive: Receive, largest: int) -> AsyncIterator[bytes]:
-    """Yield the request's body as it comes. Raises: _TooLarge, _Gone."""
+def _body(scope: Scope, receive: Receive, largest: int) -> AsyncIterator[bytes]:
+    """Return the request's body as it comes. Raises: _TooLarge at once, if it says so itself."""
     declared = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
     if not declared.isdigit() or int(declared) > largest:
         raise _TooLarge
+    return _pieces(receive, largest)
+
+
+async def _pieces(receive: Receive, largest: int) -> AsyncIterator[bytes]:
+    """Yield the body's pieces. Raises: _TooLarge, _Gone."""
     more = True
     while more:
         try:

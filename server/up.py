@@ -49,7 +49,7 @@ class Coordinator:
         self.superlink = SuperLink(folder, self._port)
         self.runs = Runs(folder, self.store, self.superlink)
         self._children: list[Child] = []
-        self._servers: list[_Server] = []
+        self._servers: list[Server] = []
         self._held = contextlib.ExitStack()
         self._ready = threading.Event()
 
@@ -110,12 +110,20 @@ class Coordinator:
 
     def _serve(self, public: socket.socket) -> None:
         certificate, key = self.folder.server_certificate, self.folder.server_key
-        front = _Front(self.folder, f"https://{self.superlink.address}", self._enrol)
-        self._servers.append(_Server(front, public, certificate, key))
+        self._servers.append(Server(self._front, public, certificate, key))
         control = service(self.store, self.runs, self.superlink, self._ready.is_set)
-        self._servers.append(_Server(control, _unix(self.folder.control_socket)))
+        self._servers.append(Server(lambda: control, _unix(self.folder.control_socket)))
         for server in self._servers:
             server.start()
+
+    def _front(self) -> Front:
+        upstream = httpx.AsyncClient(
+            base_url=f"https://{self.superlink.address}",
+            verify=superlink.tls(self.folder),
+            trust_env=False,
+            timeout=httpx.Timeout(120.0, connect=5.0),
+        )
+        return Front(upstream, self._enrol)
 
     async def _enrol(self, request: bytes) -> Reply:
         try:
@@ -124,35 +132,21 @@ class Coordinator:
             return LATER  # the SuperLink is still starting
 
 
-class _Front:
-    """Make the front inside the event loop that will use its client."""
-
-    def __init__(self, folder: Folder, upstream: str, enrol: Callable[..., object]) -> None:
-        self._tls, self._upstream, self._enrol = superlink.tls(folder), upstream, enrol
-        self._front: Front | None = None
-
-    async def __call__(self, scope: object, receive: object, send: object) -> None:
-        if self._front is None:
-            client = httpx.AsyncClient(
-                base_url=self._upstream,
-                verify=self._tls,
-                trust_env=False,
-                timeout=httpx.Timeout(120.0, connect=5.0),
-            )
-            self._front = Front(client, self._enrol)  # type: ignore[arg-type]
-        await self._front(scope, receive, send)  # type: ignore[arg-type]
-
-
-class _Server:
-    """Serve one application on one bound socket, in a thread of its own."""
+class Server:
+    """Serve the application that `make` returns on one bound socket, in a thread and event loop of its own."""
 
     def __init__(
-        self, app: object, bound: socket.socket, certificate: Path | None = None, key: Path | None = None
+        self,
+        make: Callable[[], object],
+        bound: socket.socket,
+        certificate: Path | None = None,
+        key: Path | None = None,
     ) -> None:
         self._bound = bound
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app,  # type: ignore[arg-type]
+                make,
+                factory=True,  # called within the event loop
                 http="h11",
                 ws="none",
                 lifespan="off",
@@ -171,9 +165,11 @@ class _Server:
         self._thread = threading.Thread(target=self._server.run, args=([bound],), daemon=True)
 
     def start(self) -> None:
+        """Begin to serve."""
         self._thread.start()
 
     def stop(self) -> None:
+        """Finish what is being answered, within seconds, and close the socket."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(5.0)
