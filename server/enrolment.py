@@ -54,7 +54,7 @@ def enrol(request: bytes, store: Store, register: Register) -> Reply:
         node_key = _node_key(fields["supernode_key"])
         identity = PublicKey.parse(fields["identity_key"])
         signature = base64.b64decode(_padded(fields["signature"]), altchars=b"-_", validate=True)
-    except (ValueError, binascii.Error):
+    except (ValueError, RecursionError, binascii.Error):
         return MALFORMED
     member, token = fields["member"], fields["token"]
     signed = enrolment_bytes(member, token, fields["supernode_key"], fields["identity_key"])
