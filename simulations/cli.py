@@ -1,0 +1,170 @@
+"""Offer all commands as `parley`: experiments here, `member` and `coordinator` from their own floors."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.cli import app as member_app
+from privacy.config import ConfigError
+from server.cli import app as coordinator_app
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a traceback with local variables could show what is private
+    help="Language models of different organisations work together; nothing private leaves home.",
+)
+app.add_typer(member_app, name="member", help="An organisation's or device's side.")
+app.add_typer(coordinator_app, name="coordinator", help="The coordinator's side.")
+
+ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file (TOML).")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
+
+
+class Engine(StrEnum):
+    """Name what carries the letters of a simulation."""
+
+    IN_PROCESS = "in-process"
+    FLOWER = "flower"
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where to put everything; an earlier demo there is removed.")] = Path(
+        "demo"
+    ),
+    experiment: Annotated[Path | None, typer.Option(help="Another experiment file.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Run the main job on real text and real Flower nodes on this machine, and show what it came to."""
+    with _errors():
+        from rich.console import Console
+
+        from simulations.demo import EXPERIMENT
+        from simulations.demo import demo as run
+
+        run(experiment or EXPERIMENT, folder, Console(), json_file)
+
+
+@app.command()
+def plan(experiment: ExperimentFile, json_file: JsonFile = None) -> None:
+    """Say what an experiment will cost in epsilon, bytes, memory and time, before it runs."""
+    with _errors():
+        from rich.console import Console
+
+        from simulations.planning import plan_file
+
+        plan_file(experiment, Console(), json_file)
+
+
+@app.command()
+def simulate(
+    experiment: ExperimentFile,
+    engine: Annotated[Engine, typer.Option(help="What carries the letters.")] = Engine.IN_PROCESS,
+    out: Annotated[Path | None, typer.Option(help="A new folder for the adapter and the reports.")] = None,
+    compare: Annotated[bool, typer.Option(help="Also train each member alone, and all data pooled.")] = True,
+    json_file: JsonFile = None,
+) -> None:
+    """Run an experiment on this machine, with every member in this process or in Flower's simulation engine."""
+    with _errors():
+        from rich.console import Console
+
+        from simulations.simulation import simulate_file
+
+        simulate_file(experiment, engine.value, out, compare, json_file, Console())
+
+
+@app.command()
+def run(
+    experiment: ExperimentFile,
+    coordinator: Annotated[Path, typer.Option(help="The folder of a coordinator that is up on this machine.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the adapter.")],
+) -> None:
+    """Run an experiment on real nodes, with the members that have enrolled with a coordinator."""
+    with _errors():
+        from rich.console import Console
+
+        from simulations.running import run_file
+
+        run_file(experiment, coordinator, out, Console())
+
+
+@app.command()
+def report(
+    figures: Annotated[Path, typer.Argument(help="A report.json that a demo or a simulation wrote.")],
+    html: Annotated[Path | None, typer.Option(help="Write the page to this file.")] = None,
+) -> None:
+    """Show a comparison again, and write its page."""
+    with _errors():
+        from rich.console import Console
+
+        from simulations.report import read_json, show, write_page
+
+        comparison = read_json(figures)
+        show(comparison, Console())
+        if html is not None:
+            write_page(comparison, html)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation and say what is missing."""
+    from simulations.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        typer.echo(f"{'ok  ' if finding.good else 'MEND'}  {finding.what:22} {finding.said}")
+    raise typer.Exit(0 if all(f.good for f in findings) else 1)
+
+
+@app.command()
+def bench(name: Annotated[str, typer.Argument(help="What to measure.")], json_file: JsonFile = None) -> None:
+    """Measure this state beside a peer, in one run."""
+    with _errors():
+        from privacy.config import nearest
+        from simulations.bench import BENCHES, write_rows
+
+        if name not in BENCHES:
+            raise ConfigError("parley bench", name, f"no such benchmark ({nearest(name, list(BENCHES))})")
+        rows = BENCHES[name]()
+        for row in rows:
+            beside = f"   {row.peer}: {row.peer_value:.3f}, ratio {row.ratio:.4f}" if row.ratio is not None else ""
+            typer.echo(f"{row.measure:34} {row.value:10.3f} {row.unit}{beside}   {row.goal}: {row.met}")
+        if json_file is not None:
+            write_rows(rows, json_file)
+
+
+def main() -> None:
+    """Run `parley`."""
+    app()
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn what a person can mend into one line and exit status 2; what is not finished into status 3."""
+    from protocols.faults import Abort
+
+    try:
+        yield
+    except ConfigError as wrong:
+        typer.echo(f"parley: {wrong}", err=True)
+        raise typer.Exit(2) from None
+    except (Abort, TimeoutError) as ended:
+        typer.echo(f"parley: {ended}", err=True)
+        raise typer.Exit(3) from None
+    except KeyboardInterrupt:
+        typer.echo("parley: interrupted; nothing is left running", err=True)
+        raise typer.Exit(130) from None
+    except Exception as failed:
+        if type(failed).__name__ not in ("NodeDied", "RunFailed", "ControlError", "Unreachable"):
+            raise
+        typer.echo(f"parley: {failed}", err=True)
+        raise typer.Exit(3) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())  # type: ignore[func-returns-value]

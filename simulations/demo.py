@@ -1,0 +1,191 @@
+"""Run the main job for real on this machine: a coordinator, members, Flower between them; then show what came of it.
+
+lay out the silos ─▶ init, invite ─▶ start all processes ─▶ run the experiment over Flower ─▶ stop them
+                  ─▶ train the yardsticks (alone, pooled) ─▶ table, report.html, report.json, the adapter
+"""
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from client.adapter import save
+from client.card import Card
+from client.declared import Declared, declare
+from client.model import Base, layout_of, load_base
+from privacy.config import ConfigError
+from protocols.catalog import CATALOG
+from protocols.weights.average import Averaged
+from server.control import Client
+from server.rounds import ORDERS, Order
+from simulations import nodes as real
+from simulations.compare import BASE, TOGETHER, Timing, Witness, compared
+from simulations.engine import task_for
+from simulations.experiment import Experiment, load_experiment
+from simulations.plan import best_orders, recipe_for
+from simulations.report import Comparison, RoundResult, show, write_json, write_page
+from simulations.texts import MemberText, lay_out, training
+from simulations.yardsticks import Job, judged, yardsticks
+
+EXPERIMENT = Path(__file__).parent / "demo.toml"
+TRIP_DEADLINE_S = 600.0
+ROAD = "over Flower, on real nodes on this machine"
+
+
+class RunFailed(Exception):
+    """The run ended without a result; says what the coordinator wrote down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """Hold what came out of the run on real nodes."""
+
+    result: Averaged
+    rounds: tuple[RoundResult, ...]
+    witnesses: Mapping[str, Witness]
+    startup: float
+
+
+def demo(file: Path, folder: Path, console: Console, json_file: Path | None = None) -> Comparison:
+    """Run `file` on real nodes in the new folder `folder`, compare, and write the reports there.
+
+    Raises: ConfigError, NodeDied, TimeoutError, RunFailed. Whatever happens, nothing is left running.
+    """
+    began = time.monotonic()
+    experiment = load_experiment(file)
+    _make_room(folder)
+    console.print(f"[bold]{experiment.name}[/]: laying out {len(experiment.members)} silos of text in {folder}")
+    texts = lay_out(experiment, file, folder / "data")
+    base = load_base(experiment.model_path)
+    declared = {name: declare(t, base.tokenizer) for name, t in training(texts).items()}
+    recipe = recipe_for(experiment, base)
+    orders = best_orders(recipe, declared)
+    ran = _run(experiment, base, texts, declared, orders, folder, console)
+    console.print("training the yardsticks on the same data: each member alone, and all data pooled")
+    losses = judged(
+        [
+            *yardsticks(experiment, texts),
+            Job(BASE, experiment, texts),
+            Job(TOGETHER, experiment, texts, adapter=ran.result.adapter),
+        ]
+    )
+    timing = Timing(ran.rounds, ran.startup, time.monotonic() - began)
+    comparison = compared(experiment, ROAD, losses, ran.witnesses, timing)
+    _save(experiment, base, comparison, ran, folder)
+    show(comparison, console)
+    if json_file is not None:
+        write_json(comparison, json_file)
+    console.print(
+        f"report: {folder / 'report.html'}   adapter: {folder / 'adapter'}   (for PeftModel.from_pretrained)"
+    )
+    return comparison
+
+
+def order_for(experiment: Experiment, base: Base) -> bytes:
+    """Return the encoded order that a coordinator runs."""
+    name = experiment.collaboration.name
+    task = CATALOG[name].wire.encode(task_for(experiment, recipe_for(experiment, base)))
+    return ORDERS.encode(Order(name, tuple(m.name for m in experiment.members), task, TRIP_DEADLINE_S))
+
+
+def watch(client: Client, run: str, rounds: int, console: Console) -> Mapping[str, Any]:
+    """Show progress until the run has ended, and return its last view. Raises: RunFailed."""
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rounds"),
+        TimeElapsedColumn(), console=console,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("the members train", total=rounds)
+        while True:
+            view = client.view(run)
+            trips = view["trips"]
+            said = f"{len(trips[-1]['answered'])} of {trips[-1]['asked']} answered" if trips else "the members train"
+            bar.update(task, completed=min(len(trips), rounds), description=said)
+            if view["state"] == "succeeded":
+                return view
+            if view["state"] == "failed":
+                failure = view["failure"]
+                raise RunFailed(f"{failure.get('error', 'failed')}: {failure.get('message', '')}")
+            time.sleep(0.5)
+
+
+def collect(client: Client, run: str, collaboration: str) -> Averaged:
+    """Return the decoded result of a run that has succeeded."""
+    result = CATALOG[collaboration].wire.decode(client.result(run))
+    assert isinstance(result, Averaged)  # noqa: S101  what this collaboration returns
+    return result
+
+
+def _make_room(folder: Path) -> None:
+    """Remove what an earlier demo left in `folder`; touch nothing that a demo did not make."""
+    mark = folder / ".parley-demo"
+    if folder.exists() and any(folder.iterdir()):
+        if not mark.exists():
+            raise ConfigError(folder, "--folder", "expected a new folder, or one that an earlier demo made")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+
+
+def _run(
+    experiment: Experiment,
+    base: Base,
+    texts: Mapping[str, MemberText],
+    declared: Mapping[str, Declared],
+    orders: tuple[float, ...],
+    folder: Path,
+    console: Console,
+) -> Ran:
+    settled = real.settle(experiment, texts, folder / "nodes", orders)
+    began = time.monotonic()
+    status = console.status("starting the coordinator and the members")
+    with status, real.up(settled, status.update) as client:
+        startup = time.monotonic() - began
+        status.stop()
+        console.print(f"all processes are up after {startup:.0f} s")
+        run = client.submit(order_for(experiment, base))
+        trips = watch(client, run, experiment.collaboration.rounds, console)["trips"]
+        result = collect(client, run, experiment.collaboration.name)
+        status.start()
+        status.update("stopping all processes")
+    return Ran(result, _rounds(trips), _witnesses(experiment, settled, declared, trips), startup)
+
+
+def _rounds(trips: list[Mapping[str, Any]]) -> tuple[RoundResult, ...]:
+    return tuple(RoundResult(t["trip"], len(t["answered"]), t["seconds"]) for t in trips)
+
+
+def _witnesses(
+    experiment: Experiment,
+    settled: real.Nodes,
+    declared: Mapping[str, Declared],
+    trips: list[Mapping[str, Any]],
+) -> dict[str, Witness]:
+    """Ask each member's own ledger. The letters of one trip have the same size for every member that answered."""
+    tokens = experiment.training.record_tokens
+    found = {}
+    for name, size in declared.items():
+        down = sum(t["bytes_sent"] // t["asked"] for t in trips)
+        up = sum(t["bytes_received"] // len(t["answered"]) for t in trips if name in t["answered"])
+        found[name] = Witness(settled.statement(name), size.records(tokens), up, down)
+    return found
+
+
+def _save(experiment: Experiment, base: Base, comparison: Comparison, ran: Ran, folder: Path) -> None:
+    lora, training_ = experiment.lora, experiment.training
+    layout = layout_of(base, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, adapter_seed=experiment.seed)
+    facts = (
+        ("experiment", experiment.name),
+        ("collaboration", f"{experiment.collaboration.name}, {experiment.collaboration.rounds} rounds"),
+        ("local training", f"{training_.steps} steps a round, {training_.batch_size} records a step on average"),
+        ("members", ", ".join(m.name for m in experiment.members)),
+    )
+    guarantees = tuple((m.name, m.guarantee) for m in comparison.members)
+    card = Card(experiment.name, experiment.model_path, base.digest, facts, guarantees)
+    save(folder / "adapter", layout, ran.result.adapter, card)
+    write_json(comparison, folder / "report.json")
+    write_page(comparison, folder / "report.html")

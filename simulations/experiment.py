@@ -1,0 +1,152 @@
+"""Read `experiment.toml`: what a run is. The same file goes through plan, simulate and run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from privacy.config import ConfigError, read_config
+from privacy.units import Unit
+from protocols.catalog import CATALOG
+from protocols.weights.average import Recipe
+
+SHIPPED_MODEL = "base"
+SHIPPED = Path(__file__).parent / "base" / "model"
+SILO = "silo:"  # before the name of a silo of the standard library
+
+
+@dataclass(frozen=True, slots=True)
+class CollaborationTable:
+    """Name the protocol, how many rounds it runs, and with how few members a round still counts."""
+
+    name: str
+    rounds: int
+    quorum: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rounds <= 100_000:
+            raise ValueError("rounds: expected 1 to 100000")
+        if self.quorum < 1:
+            raise ValueError("quorum: expected at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTable:
+    """Name the base model: `base` for the one shipped here, else a folder or an id."""
+
+    path: str = SHIPPED_MODEL
+
+
+@dataclass(frozen=True, slots=True)
+class LoraTable:
+    """Give the shape of the adapter."""
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTable:
+    """Give each member's local training: `steps` a round, `batch_size` records a step on average."""
+
+    record_tokens: int
+    steps: int
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    clipping_norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyTable:
+    """Give the guarantee to reach over all rounds, or say unsafely that there is none."""
+
+    unit: Unit = Unit.RECORD
+    epsilon: float | None = None
+    delta: float = 1e-5
+    unsafe_without_noise: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.epsilon is None) is not self.unsafe_without_noise:
+            raise ValueError("epsilon: expected a number, or unsafe_without_noise = true and no epsilon")
+        if self.epsilon is not None and not 0 < self.epsilon < 1000:
+            raise ValueError("epsilon: expected a number above 0 and below 1000")
+        if not 0 < self.delta < 1e-2:
+            raise ValueError("delta: expected a number above 0 and below 0.01")
+
+
+@dataclass(frozen=True, slots=True)
+class MemberTable:
+    """Name a member and, for simulations, its data: `silo:NAME` of the standard library, or a path.
+
+    On real nodes the data is the member's own and `data` is not looked at.
+    """
+
+    name: str
+    data: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Hold one experiment file."""
+
+    version: int
+    name: str
+    seed: int
+    collaboration: CollaborationTable
+    lora: LoraTable
+    training: TrainingTable
+    privacy: PrivacyTable
+    members: tuple[MemberTable, ...]
+    model: ModelTable = ModelTable()
+    unsafe_seeded_randomness: bool = False
+
+    def __post_init__(self) -> None:
+        if self.version != 1:
+            raise ValueError("version: expected 1")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError("seed: expected a whole number of at most 63 bits")
+        names = [m.name for m in self.members]
+        if not names or len(set(names)) < len(names):
+            raise ValueError("members: expected at least one, each with a name of its own")
+        if self.collaboration.quorum > len(names):
+            raise ValueError(f"quorum: expected at most {len(names)}, the number of members")
+
+    @property
+    def model_path(self) -> str:
+        """Return the folder or id that the model is loaded from."""
+        return str(SHIPPED) if self.model.path == SHIPPED_MODEL else self.model.path
+
+    def recipe(self, base: str, layout: str, length: int) -> Recipe:
+        """Return the public hyper-parameters for a model of digest `base` and an adapter of `length` entries."""
+        return Recipe(
+            base=base,
+            layout=layout,
+            length=length,
+            rank=self.lora.rank,
+            alpha=self.lora.alpha,
+            targets=self.lora.targets,
+            adapter_seed=self.seed,
+            record_tokens=self.training.record_tokens,
+            rounds=self.collaboration.rounds,
+            steps=self.training.steps,
+            batch_size=self.training.batch_size,
+            optimizer=self.training.optimizer,
+            learning_rate=self.training.learning_rate,
+            clipping_norm=self.training.clipping_norm,
+            unit=self.privacy.unit,
+            epsilon=self.privacy.epsilon,
+            delta=self.privacy.delta,
+        )
+
+
+def load_experiment(file: Path) -> Experiment:
+    """Read and check `file`. Raises: ConfigError, which names the file, the key and the nearest known one."""
+    experiment = read_config(Experiment, file)
+    known = sorted(CATALOG)
+    if experiment.collaboration.name not in known:
+        raise ConfigError(file, "collaboration.name", f"expected one of {', '.join(known)}")
+    try:
+        experiment.recipe("", "", 1)
+    except ValueError as wrong:
+        raise ConfigError(file, "lora, training or privacy", str(wrong)) from None
+    return experiment

@@ -1,0 +1,170 @@
+"""Put an experiment on real nodes on this machine: a coordinator and its members as processes, over TLS on loopback.
+
+Everything here goes through what operators use: `init`, `invite` and `up`, each member in a folder of its own.
+"""
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from client.folder import Folder as MemberFolder
+from client.init import Wishes
+from client.init import init as init_member
+from client.opening import identity_of
+from client.settings import Settings, home_toml
+from privacy.config import ConfigError
+from privacy.ledger import Account, Ledger, Statement
+from privacy.policy import Policy
+from protocols.carriers import processes
+from protocols.carriers.processes import Program
+from server import folder as coordinator_folder
+from server.control import Client, ControlError
+from server.folder import Folder
+from server.invitation import invite
+from simulations.experiment import Experiment
+from simulations.texts import MemberText
+from simulations.village import policy_for
+
+Say = Callable[[str], None]
+_HOST = "127.0.0.1"
+START_UP_S = 180.0
+
+
+class NodeDied(Exception):
+    """A process that was started here ended by itself; says which, and where its log is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """Hold the folders of a deployment on this machine."""
+
+    coordinator: Folder
+    homes: Mapping[str, Path]
+
+    @property
+    def client(self) -> Client:
+        """Return a client of the coordinator's control socket."""
+        return Client(self.coordinator)
+
+    def statement(self, member: str) -> Statement:
+        """Return what a member's own ledger says."""
+        home = self.homes[member]
+        settings, policy = Settings.load(home / "home.toml"), Policy.load(home / "policy.toml")
+        ledger = Ledger(settings.ledger_in(home))
+        try:
+            return ledger.statement(Account(settings.data.account, policy.budget))
+        finally:
+            ledger.close()
+
+
+def settle(
+    experiment: Experiment, texts: Mapping[str, MemberText], folder: Path, orders: tuple[float, ...] = ()
+) -> Nodes:
+    """Make the folders of a coordinator and of every member, each with the policy that the experiment needs.
+
+    Raises: ConfigError; the folder must be new.
+    """
+    coordinator = coordinator_folder.init(folder / "coordinator", f"{_HOST}:{_free_port()}")
+    homes = {}
+    for name, text in texts.items():
+        invitation = folder / f"{name}.invitation.toml"
+        invite(coordinator, name, invitation)
+        home = folder / name
+        settings = init_member(home, Wishes(invitation, experiment.model_path, text.data))
+        if experiment.unsafe_seeded_randomness:
+            seeded = replace(settings, unsafe_seed=experiment.seed)
+            (home / "home.toml").write_text(home_toml(seeded), encoding="utf-8")
+        policy = policy_for(experiment, str(coordinator.identity().public), orders)
+        (home / "policy.toml").write_text(policy_toml(policy), encoding="utf-8")
+        identity_of(MemberFolder(home))  # readable, and by its owner alone
+        homes[name] = home
+    return Nodes(coordinator, homes)
+
+
+@contextmanager
+def up(nodes: Nodes, say: Say) -> Iterator[Client]:
+    """Within, everybody is up and online; afterwards nothing that was started here runs any more."""
+    programs = [
+        _program("coordinator", nodes.coordinator.root),
+        *(_program("member", h) for h in nodes.homes.values()),
+    ]
+    children = []
+    try:
+        for program in programs:  # all at once: each waits for what it needs
+            children.append(processes.start(program))
+        _await(nodes, children, say)
+        yield nodes.client
+    finally:
+        processes.stop(reversed(children))
+
+
+def policy_toml(policy: Policy) -> str:
+    """Write a policy as its file."""
+    b = policy.budget
+    lines = [
+        "version = 1",
+        f"unsafe_seeded_randomness = {_toml(policy.unsafe_seeded_randomness)}",
+        "[budget]",
+        *(f"{k} = {_toml(v)}" for k, v in (("epsilon", b.epsilon), ("delta", b.delta), ("unit", b.unit.value))),
+        f"relation = {_toml(b.relation.value)}",
+        f"orders = {json.dumps(list(b.orders))}",
+        f"record_tokens = {b.record_tokens}",
+    ]
+    for p in policy.allow:
+        lines += [
+            "[[allow]]",
+            f"partner = {_toml(p.partner)}",
+            f"level = {_toml(p.level.value)}",
+            f"collaborations = {json.dumps(list(p.collaborations))}",
+            f"smallest_crowd = {p.smallest_crowd}",
+            f"unsafe_without_noise = {_toml(p.unsafe_without_noise)}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    return json.dumps(value)  # a string, a number and a truth value look the same in both
+
+
+def _program(side: str, folder: Path) -> Program:
+    command = (sys.executable, "-m", "simulations.cli", side, "up", str(folder))
+    return Program(f"{side}-up", command, dict(os.environ), folder / "run")
+
+
+def _await(nodes: Nodes, children: list[processes.Child], say: Say) -> None:
+    """Wait until every member is online. Raises: NodeDied, TimeoutError."""
+    deadline, seen = time.monotonic() + START_UP_S, ""
+    while time.monotonic() < deadline:
+        for child in processes.dead(children):
+            raise NodeDied(f"{child.name} ended with status {child.returncode}; its log is {child.program.log}")
+        now = _state(nodes)
+        if now != seen:
+            say(now)
+            seen = now
+        if now == f"{len(nodes.homes)} of {len(nodes.homes)} members online":
+            return
+        time.sleep(0.3)
+    raise TimeoutError(f"not all members online after {START_UP_S:.0f} s")
+
+
+def _state(nodes: Nodes) -> str:
+    try:
+        status = nodes.client.status()
+    except (ConfigError, ControlError):
+        return "the coordinator starts"
+    if not status["ready"]:
+        return "the coordinator starts"
+    online = sum(m["online"] for m in status["members"])
+    return f"{online} of {len(nodes.homes)} members online"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        return int(probe.getsockname()[1])

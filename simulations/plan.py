@@ -1,0 +1,163 @@
+"""Say beforehand what an experiment will cost: epsilon, bytes, memory, time. Nothing private is touched.
+
+The privacy figures are exact: they come from the sum that the members' ledgers will make. Bytes are counted on a
+real encoded message. Memory and time are measured on this machine, with one real step on random tokens.
+"""
+
+import resource
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+
+from client.data import Records
+from client.declared import Declared
+from client.dp_training import DpSgd, Schedule, UnsafePlainSgd
+from client.model import Adapted, Base, layout_of
+from privacy.accountant import NAME, calibrate, cost, epsilon, tight_epsilon
+from privacy.randomness import SystemRandomness
+from privacy.units import Guarantee, Relation
+from protocols.weights.average import WIRE, Contribute, Contributed, Recipe
+from simulations.experiment import Experiment
+
+_ORDERS = tuple(round(1.5 + k / 4, 2) for k in range(60)) + tuple(float(a) for a in range(17, 65))
+FLOWER_ROUND_S = 12.0  # what Flower's road adds to a round: polls, and a new process for each message
+
+
+@dataclass(frozen=True, slots=True)
+class MemberPlan:
+    """Hold what the run costs one member. `tight` is what a PLD accountant says of the same fixed plan."""
+
+    name: str
+    records: int
+    rate: float
+    noise_multiplier: float | None
+    guarantee: Guarantee | None
+    tight: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Hold the whole forecast. Bytes are per member and round, seconds per round, memory the whole process's peak."""
+
+    recipe: Recipe
+    orders: tuple[float, ...]
+    members: tuple[MemberPlan, ...]
+    bytes_down: int
+    bytes_up: int
+    step_seconds: float
+    memory_bytes: int
+
+    @property
+    def round_seconds(self) -> float:
+        """Return the time of one round's training at one member, on one core."""
+        return self.step_seconds * self.recipe.steps
+
+
+def recipe_for(experiment: Experiment, base: Base) -> Recipe:
+    """Return the experiment's recipe for this base model. Raises: ConfigError, naming a target it does not have."""
+    lora = experiment.lora
+    layout = layout_of(base, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, adapter_seed=experiment.seed)
+    return experiment.recipe(base.digest, layout.digest, layout.size)
+
+
+def make_plan(experiment: Experiment, base: Base, declared: Mapping[str, Declared]) -> Plan:
+    """Forecast the experiment for members who declare their sizes."""
+    recipe = recipe_for(experiment, base)
+    orders = best_orders(recipe, declared)
+    down = len(WIRE.encode(Contribute(recipe, 0, np.zeros(recipe.length, np.float32))))
+    up = len(WIRE.encode(Contributed(0, np.zeros(recipe.length, np.float32))))
+    members = tuple(_member_plan(n, d.records(recipe.record_tokens), recipe, orders) for n, d in declared.items())
+    seconds = _one_step(recipe, base)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Plan(recipe, orders, members, down, up, seconds, memory)
+
+
+def best_orders(recipe: Recipe, declared: Mapping[str, Declared]) -> tuple[float, ...]:
+    """Return the one Renyi order that lets this plan run with the least noise, from public numbers alone.
+
+    The order must be fixed before the first release; a plan fixes it best. Without noise there is none to choose.
+    """
+    if recipe.epsilon is None:
+        return ()
+    records = min(d.records(recipe.record_tokens) for d in declared.values())  # the largest rate decides
+    noises = {}
+    for order in _ORDERS:
+        try:
+            noises[order] = _noise(recipe, records, (order,))
+        except ValueError:
+            continue  # at this order no noise meets the budget
+    if not noises:
+        raise ValueError("no Renyi order meets this epsilon at this delta")
+    return (min(noises, key=lambda order: noises[order]),)
+
+
+def _noise(recipe: Recipe, records: int, orders: tuple[float, ...]) -> float:
+    assert recipe.epsilon is not None  # noqa: S101  callers have looked
+    return calibrate(lambda s: _event(recipe, records, s), recipe.epsilon, recipe.delta, orders)
+
+
+def _event(recipe: Recipe, records: int, noise_multiplier: float) -> DpEvent:
+    rate = min(1.0, recipe.batch_size / records)
+    return SelfComposedDpEvent(
+        PoissonSampledDpEvent(rate, GaussianDpEvent(noise_multiplier)), recipe.steps * recipe.rounds
+    )
+
+
+def _member_plan(name: str, records: int, recipe: Recipe, orders: tuple[float, ...]) -> MemberPlan:
+    rate = recipe.batch_size / records
+    if recipe.epsilon is None:
+        return MemberPlan(name, records, rate, None, None, None)
+    noise = _noise(recipe, records, orders)
+    event = _event(recipe, records, noise)
+    guarantee = Guarantee(
+        epsilon(cost(event, orders), orders, recipe.delta),
+        recipe.delta,
+        recipe.unit,
+        Relation.ADD_OR_REMOVE,
+        f"{NAME} ({orders[0]:g})",
+        (f"a record is {recipe.record_tokens} tokens of one document", "records are sampled independently (Poisson)"),
+        (),
+    )
+    return MemberPlan(name, records, rate, noise, guarantee, tight_epsilon([event], recipe.delta))
+
+
+def _one_step(recipe: Recipe, base: Base) -> float:
+    """Return the seconds of one step on random tokens: one to warm up, one to time."""
+    adapted = Adapted(
+        base,
+        layout_of(
+            base, rank=recipe.rank, alpha=recipe.alpha, targets=recipe.targets, adapter_seed=recipe.adapter_seed
+        ),
+    )
+    try:
+        draws = SystemRandomness().uniform(2 * recipe.batch_size * recipe.record_tokens)
+        tokens = (draws * base.model.config.vocab_size).astype(np.int32).reshape(-1, recipe.record_tokens)
+        records = Records(tokens, np.full(len(tokens), recipe.record_tokens, np.int32))
+        schedule = Schedule(
+            steps=1,
+            batch_size=recipe.batch_size,
+            declared_records=2 * recipe.batch_size,
+            learning_rate=recipe.learning_rate,
+            clipping_norm=recipe.clipping_norm,
+            optimizer=recipe.optimizer,
+        )
+        start = np.zeros(recipe.length, np.float32)
+        task = (
+            UnsafePlainSgd(adapted, records, start, schedule)
+            if recipe.epsilon is None
+            else DpSgd(adapted, records, start, schedule, 1.0)
+        )
+        _timed(task)
+        many = replace(task, schedule=replace(schedule, steps=3))
+        return (_timed(many) - _timed(task)) / 2  # two steps more; the check before the first is left out
+    finally:
+        adapted.remove()
+
+
+def _timed(task: DpSgd | UnsafePlainSgd) -> float:
+    began = time.perf_counter()
+    task.draw(SystemRandomness())
+    return time.perf_counter() - began

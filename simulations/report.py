@@ -1,0 +1,249 @@
+"""Show what a run came to: one comparison, as a table in the terminal, as JSON, and as one self-contained page.
+
+No epsilon is shown without its delta, unit, neighbouring relation, accountant and assumptions.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from privacy.units import Guarantee
+from simulations.figures import Bar, bars
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1d2733; --paper: #fdfdfb; --faint: #69737d; --line: #d8dcdf;
+  --base: #a9b1b8; --alone: #c98a3d; --together: #2f7d6b; --pooled: #5b6fae; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e8eb; --paper: #14191e; --faint: #97a1aa; --line: #323a42; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 46rem;
+  margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .9rem; }
+th, td { text-align: right; padding: .3rem .5rem; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; } tr.result td { font-weight: 600; }
+svg { width: 100%; height: auto; margin-top: .5rem; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
+svg .title { font-weight: 600; } svg .label { text-anchor: end; } .faint, figcaption { color: var(--faint); }
+rect.base { fill: var(--base); } rect.alone { fill: var(--alone); }
+rect.together { fill: var(--together); } rect.pooled { fill: var(--pooled); }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberResult:
+    """Hold one member's figures. Losses are nats a token on its own held-out text; `mixed_alone` on the mixed one."""
+
+    name: str
+    records: int
+    loss_base: float
+    loss_alone: float
+    loss_together: float
+    loss_pooled: float
+    mixed_alone: float
+    guarantee: Guarantee | None
+    bytes_sent: int
+    bytes_received: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """Hold one round: how many members answered, how long it took."""
+
+    round: int
+    answered: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Hold all that a report shows. `mixed_*` are nats a token on the held-out text of all members in equal parts.
+
+    `road` says how the letters went; `saw` what the coordinator saw, one sentence each; `warnings` what weakens or
+    voids a claim, shown first.
+    """
+
+    experiment: str
+    road: str
+    members: tuple[MemberResult, ...]
+    mixed_base: float
+    mixed_together: float
+    mixed_pooled: float
+    rounds: tuple[RoundResult, ...]
+    seconds: float
+    startup_seconds: float
+    saw: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def best_alone(self) -> float:
+        """Return the lowest mixed loss that a member reaches alone."""
+        return min(m.mixed_alone for m in self.members)
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """Return the comparison as plain data; perplexity is exp(loss), per token."""
+    c = comparison
+    return {
+        "experiment": c.experiment,
+        "road": c.road,
+        "warnings": list(c.warnings),
+        "members": [_member_json(m) for m in c.members],
+        "mixed": {
+            "perplexity_base": math.exp(c.mixed_base),
+            "perplexity_alone": {m.name: math.exp(m.mixed_alone) for m in c.members},
+            "perplexity_alone_best": math.exp(c.best_alone),
+            "perplexity_together": math.exp(c.mixed_together),
+            "perplexity_pooled": math.exp(c.mixed_pooled),
+        },
+        "epsilon": [_guarantee_json(m.name, m.guarantee) for m in c.members],
+        "bytes": {
+            "sent": sum(m.bytes_sent for m in c.members),
+            "received": sum(m.bytes_received for m in c.members),
+        },
+        "rounds": [{"round": r.round, "answered": r.answered, "seconds": r.seconds} for r in c.rounds],
+        "seconds": c.seconds,
+        "startup_seconds": c.startup_seconds,
+        "coordinator_saw": list(c.saw),
+    }
+
+
+def _member_json(m: MemberResult) -> dict[str, Any]:
+    return {
+        "name": m.name,
+        "records": m.records,
+        "loss_base": m.loss_base,
+        "loss_alone": m.loss_alone,
+        "loss_together": m.loss_together,
+        "loss_pooled": m.loss_pooled,
+        "bytes_sent": m.bytes_sent,
+        "bytes_received": m.bytes_received,
+    }
+
+
+def _guarantee_json(name: str, g: Guarantee | None) -> dict[str, Any]:
+    if g is None:
+        return {"member": name, "value": None, "why": "released without noise: a disclosure has no epsilon"}
+    return {
+        "member": name,
+        "value": g.epsilon,
+        "delta": g.delta,
+        "unit": g.unit.value,
+        "relation": g.relation.value,
+        "accountant": g.accountant,
+        "assumptions": list(g.assumptions),
+        "not_covered": list(g.not_covered),
+    }
+
+
+def show(comparison: Comparison, console: Console) -> None:
+    """Print the comparison as one table, and under it what the figures mean."""
+    c = comparison
+    for warning in c.warnings:
+        console.print(f"[bold red]{warning}[/]")
+    table = Table(
+        title=f"{c.experiment} ({c.road})", caption="loss in nats a token, perplexity per token; lower is better"
+    )
+    columns = _columns(c)
+    for i, heading in enumerate(columns):
+        table.add_column(heading, justify="left" if i == 0 else "right")
+    for row in _rows(c):
+        table.add_row(*row)
+    console.print(table)
+    for line in _footnotes(c):
+        console.print(line, style="dim", highlight=False)
+
+
+def write_page(comparison: Comparison, file: Path) -> None:
+    """Write one HTML file that needs nothing else: no script, no font, no image from elsewhere."""
+    c = comparison
+    head = "".join(f"<th>{escape(h)}</th>" for h in _columns(c))
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in _rows(c))
+    notes = "".join(f"<li>{escape(line)}</li>" for line in _footnotes(c))
+    warnings = "".join(f"<p><strong>{escape(w)}</strong></p>" for w in c.warnings)
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width"><title>Parley: '
+        f"{escape(c.experiment)}</title><style>{_STYLE}</style></head><body>"
+        f'<h1>{escape(c.experiment)}</h1><p class="faint">{escape(c.road)}</p>{warnings}'
+        f"<figure>{_mixed_chart(c)}<figcaption>Held-out text of all members in equal parts; nobody trained on it."
+        f"</figcaption></figure><figure>{_own_chart(c)}"
+        "<figcaption>Each member's own held-out text.</figcaption></figure>"
+        f"<h2>Figures</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"<h2>What was promised, and what the coordinator saw</h2><ul>{notes}</ul></body></html>"
+    )
+    file.write_text(page, encoding="utf-8")
+
+
+def write_json(comparison: Comparison, file: Path) -> None:
+    """Write the comparison as JSON."""
+    file.write_text(json.dumps(to_json(comparison), indent=2) + "\n", encoding="utf-8")
+
+
+def _columns(c: Comparison) -> list[str]:
+    return ["held-out text", "base", *(f"{m.name} alone" for m in c.members), "together", "pooled"]
+
+
+def _rows(c: Comparison) -> list[list[str]]:
+    rows = []
+    for m in c.members:
+        alone = [f"{m.loss_alone:.3f}" if other is m else "" for other in c.members]
+        rows.append(
+            [f"{m.name}, loss", f"{m.loss_base:.3f}", *alone, f"{m.loss_together:.3f}", f"{m.loss_pooled:.3f}"]
+        )
+    mixed = [c.mixed_base, *(m.mixed_alone for m in c.members), c.mixed_together, c.mixed_pooled]
+    rows.append(["mixed, loss", *(f"{x:.3f}" for x in mixed)])
+    rows.append(["mixed, perplexity", *(f"{math.exp(x):.3f}" for x in mixed)])
+    return rows
+
+
+def _footnotes(c: Comparison) -> list[str]:
+    lines = []
+    for m in c.members:
+        said = str(m.guarantee) if m.guarantee else "no epsilon: released without noise (a disclosure)"
+        lines.append(
+            f"{m.name}: {said}; {m.records} records declared;"
+            f" {_size(m.bytes_sent)} sent, {_size(m.bytes_received)} received"
+        )
+    guarantees = [m.guarantee for m in c.members if m.guarantee]
+    if guarantees:
+        lines.append("assumed: " + "; ".join(guarantees[0].assumptions))
+        lines.append("not covered: " + "; ".join(guarantees[0].not_covered))
+    answered = ", ".join(f"{r.answered} in {r.seconds:.0f} s" for r in c.rounds)
+    lines.append(f"rounds: {answered}; start-up {c.startup_seconds:.0f} s, all {c.seconds:.0f} s")
+    lines.extend(f"the coordinator saw: {s}" for s in c.saw)
+    return lines
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.2f} MB" if count >= 10**5 else f"{count / 1e3:.1f} kB"
+
+
+def _mixed_chart(c: Comparison) -> str:
+    rows = [Bar("base", math.exp(c.mixed_base), "base")]
+    rows += [Bar(f"{m.name} alone", math.exp(m.mixed_alone), "alone") for m in c.members]
+    rows += [
+        Bar("together", math.exp(c.mixed_together), "together"),
+        Bar("pooled", math.exp(c.mixed_pooled), "pooled"),
+    ]
+    return bars("Mixed held-out text", "perplexity per token", rows, _axis(rows))
+
+
+def _own_chart(c: Comparison) -> str:
+    rows: list[Bar] = []
+    for m in c.members:
+        rows += [Bar(f"{m.name} alone", math.exp(m.loss_alone), "alone")]
+        rows += [
+            Bar("together", math.exp(m.loss_together), "together"),
+            Bar("pooled", math.exp(m.loss_pooled), "pooled"),
+        ]
+    return bars("Each member's own held-out text", "perplexity per token", rows, _axis(rows))
+
+
+def _axis(rows: Sequence[Bar]) -> float:
+    """Begin a little under the smallest bar, so that differences can be seen; the title then says so."""
+    return math.floor(min(r.value for r in rows) * 9) / 10

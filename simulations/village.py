@@ -1,0 +1,126 @@
+"""Raise every member of an experiment inside one process: real homes with real gates, ledgers and mailboxes.
+
+What a village runs is what an organisation runs, but for the walls between the members.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from client.declared import declare
+from client.home import House
+from client.model import Base
+from privacy.ledger import Account, Ledger, Statement
+from privacy.policy import Budget, Permission, Policy
+from protocols.carriers.memory import MemoryRoad
+from protocols.catalog import CATALOG
+from protocols.keys import Identity, PublicKey
+from protocols.post import Deliver, Mailbox, MemoryShelf, Outbox
+from protocols.session import Carrier, MemberId
+from simulations.experiment import Experiment
+
+Texts = Sequence[str]
+
+
+@dataclass
+class Villager:
+    """Be one member: its house, its identity, its mailbox, and how many bytes its letters had."""
+
+    house: House
+    identity: Identity
+    mailbox: Mailbox
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+    def deliver(self, sealed: bytes) -> bytes:
+        """Answer a letter, and count the bytes both ways."""
+        self.bytes_received += len(sealed)
+        answer = self.mailbox.deliver(sealed)
+        self.bytes_sent += len(answer)
+        return answer
+
+    @property
+    def statement(self) -> Statement:
+        """Return what the member's ledger says of its data."""
+        return self.house.ledger.statement(Account(self.house.dataset, self.house.policy().budget))
+
+
+@dataclass
+class Village:
+    """Hold the members and the coordinator's identity, which in a simulation is made anew each time."""
+
+    villagers: Mapping[MemberId, Villager]
+    coordinator: Identity = field(default_factory=Identity.generate)
+
+    @property
+    def members(self) -> tuple[MemberId, ...]:
+        """Return the members in the order in which they are asked."""
+        return tuple(sorted(self.villagers))
+
+    @property
+    def keys(self) -> dict[MemberId, PublicKey]:
+        """Return the members' public keys."""
+        return {m: v.identity.public for m, v in self.villagers.items()}
+
+    @property
+    def ends(self) -> dict[MemberId, Deliver]:
+        """Return where the letters to each member go."""
+        return {m: v.deliver for m, v in self.villagers.items()}
+
+    def outbox(self, session: str, collaboration: str, road: Carrier | None = None) -> Outbox:
+        """Return a carrier to the members: in memory, or over `road`."""
+        return Outbox(
+            road or MemoryRoad(self.ends), self.coordinator, "coordinator", session, collaboration, self.keys
+        )
+
+    def close(self) -> None:
+        """Close the ledgers."""
+        for villager in self.villagers.values():
+            villager.house.ledger.close()
+
+
+def raise_village(
+    experiment: Experiment, texts: Mapping[str, Texts], base: Base, folder: Path, orders: tuple[float, ...] = ()
+) -> Village:
+    """Build a member for every entry of `texts` (name -> training documents), with fresh ledgers in `folder`.
+
+    Each member's policy allows exactly what the experiment asks for, `orders` being those of the plan. Each gets
+    a copy of `base`, since training writes adapters into the model.
+    """
+    coordinator = Identity.generate()
+    policy = policy_for(experiment, str(coordinator.public), orders)
+    villagers = {}
+    for name in sorted(texts):
+        member = MemberId(name)
+        (folder / name).mkdir(parents=True)
+        house = _house(experiment, member, texts[name], base, policy, Ledger(folder / name / "ledger.db"))
+        identity = Identity.generate()
+        mailbox = Mailbox(member, identity, coordinator.public, CATALOG, house.open, MemoryShelf())
+        villagers[member] = Villager(house, identity, mailbox)
+    return Village(villagers, coordinator)
+
+
+def policy_for(experiment: Experiment, partner: str, orders: tuple[float, ...] = ()) -> Policy:
+    """Return a policy that allows `partner` exactly what the experiment asks for."""
+    privacy = experiment.privacy
+    name = experiment.collaboration.name
+    permission = Permission(partner, CATALOG[name].level, (name,), 1, privacy.unsafe_without_noise)
+    tokens = experiment.training.record_tokens
+    budget = Budget(privacy.epsilon or 1.0, privacy.delta, privacy.unit, orders=orders, record_tokens=tokens)
+    return Policy(1, budget, (permission,), experiment.unsafe_seeded_randomness)
+
+
+def _house(
+    experiment: Experiment, member: MemberId, texts: Texts, base: Base, policy: Policy, ledger: Ledger
+) -> House:
+    return House(
+        member=member,
+        base=replace(base, model=copy.deepcopy(base.model)),
+        documents=lambda: texts,
+        declared=declare(texts, base.tokenizer),
+        policy=lambda: policy,
+        ledger=ledger,
+        dataset=f"data of {member}",
+        unsafe_seed=experiment.seed if experiment.unsafe_seeded_randomness else None,
+    )

@@ -1,0 +1,107 @@
+"""Train what a collaboration is compared with: each member alone, and all data pooled in one place.
+
+Both run the collaboration's own code, with one member: the same steps, the same epsilon, the same training. Pooled
+is what nobody may have: the union of the data, with as many times larger batches as there are members.
+"""
+
+import multiprocessing
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulations.experiment import Experiment, MemberTable
+from simulations.texts import MemberText
+
+POOLED = "pooled"
+Losses = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Be one thing to train, or just to judge: an adapter that is there, or none for the base model.
+
+    With `members` a single member that holds their data is trained first.
+    """
+
+    name: str
+    experiment: Experiment
+    texts: Mapping[str, MemberText]
+    members: tuple[str, ...] = ()
+    adapter: NDArray[np.float32] | None = None
+
+
+def yardsticks(experiment: Experiment, texts: Mapping[str, MemberText]) -> list[Job]:
+    """Return the jobs of a comparison: pooled first, since it takes longest."""
+    alone = [Job(m.name, experiment, texts, (m.name,)) for m in experiment.members]
+    return [Job(POOLED, experiment, texts, tuple(texts)), *alone]
+
+
+def judged(jobs: Sequence[Job], processes: int = 2) -> dict[str, Losses]:
+    """Do the jobs, `processes` at a time, and return for each the loss on every member's held-out text.
+
+    Units:  nats per token.
+    """
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_quiet) as pool:
+        return dict(zip([j.name for j in jobs], pool.map(do, jobs), strict=True))
+
+
+def do(job: Job) -> Losses:
+    """Train, if there is something to train, and judge."""
+    import torch
+
+    from client.model import load_base
+
+    torch.set_num_threads(1)
+    base = load_base(job.experiment.model_path)
+    adapter = job.adapter
+    if job.members:
+        from simulations.engine import simulate
+        from simulations.texts import training
+
+        alone = one_member(job.experiment, job.name, len(job.members))
+        documents = training({m: job.texts[m] for m in job.members})
+        with tempfile.TemporaryDirectory() as folder:
+            outcome, village = simulate(alone, {job.name: _joined(documents.values())}, base, Path(folder))
+            village.close()
+        adapter = outcome.adapter
+    return judge(job, base, adapter)
+
+
+def one_member(experiment: Experiment, name: str, share: int) -> Experiment:
+    """Return the experiment for a single member that holds the data of `share` members."""
+    training = replace(experiment.training, batch_size=experiment.training.batch_size * share)
+    collaboration = replace(experiment.collaboration, quorum=1)
+    return replace(experiment, members=(MemberTable(name),), training=training, collaboration=collaboration)
+
+
+def judge(job: Job, base: "Base", adapter: NDArray[np.float32] | None) -> Losses:  # type: ignore[name-defined]  # noqa: F821
+    """Return the loss of the base with `adapter`, or without one, on every member's held-out text."""
+    from client.evaluation import held_out_loss
+    from client.model import Adapted, layout_of
+
+    model = base.model
+    if adapter is not None:
+        lora = job.experiment.lora
+        layout = layout_of(
+            base, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, adapter_seed=job.experiment.seed
+        )
+        adapted = Adapted(base, layout)
+        adapted.set(adapter)
+        model = adapted.model
+    return {name: held_out_loss(model, base.tokenizer, [text.held_out]) for name, text in job.texts.items()}
+
+
+def _joined(documents: Iterable[Sequence[str]]) -> list[str]:
+    return [text for texts in documents for text in texts]
+
+
+def _quiet() -> None:
+    """Let Ctrl-C end the workers through their parent, and not with a page of text each."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
