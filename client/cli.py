@@ -33,7 +33,7 @@ class PartChoice(StrEnum):
 
 
 @app.command()
-def init(  # noqa: PLR0917  typer passes them by name
+def init(
     home: Home,
     invitation: Annotated[Path, typer.Option(help="The file that the coordinator gave you.")],
     model: Annotated[str, typer.Option(help="A folder as transformers saves it, or the id of a cached model.")],
@@ -42,6 +42,7 @@ def init(  # noqa: PLR0917  typer passes them by name
     text_column: Annotated[str, typer.Option(help="Where the text is, in jsonl and datasets.")] = "text",
     ledger: Annotated[Path | None, typer.Option(help="The ledger of another home with the same data.")] = None,
     account: Annotated[str | None, typer.Option(help="The name of the data in that ledger.")] = None,
+    policy_file: Annotated[Path | None, typer.Option("--policy", help="Start from this policy of yours.")] = None,
 ) -> None:
     """Make a home: keys, settings, and a policy for you to edit. Nothing is ever written over."""
     from client.init import Wishes
@@ -49,7 +50,7 @@ def init(  # noqa: PLR0917  typer passes them by name
     from client.settings import Format
 
     with _explained():
-        wishes = Wishes(invitation, model, data, Format(format.value), text_column, ledger, account)
+        wishes = Wishes(invitation, model, data, Format(format.value), text_column, ledger, account, policy_file)
         settings = make_home(home, wishes)
     typer.echo(f"{home}: the home of {settings.member}, about {settings.data.declared_documents} documents.")
     typer.echo(f"Read and edit {home / 'policy.toml'}; then: parley member up {home}")

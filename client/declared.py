@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from client.data import encode
-
 
 @dataclass(frozen=True, slots=True)
 class Declared:
@@ -34,6 +32,8 @@ class Declared:
 
 def declare(documents: Iterable[str], tokenizer: Any) -> Declared:
     """Count the documents and their tokens and round both down to two digits."""
+    from client.data import encode  # late: settings, which know this class, are read by that file
+
     count, tokens = 0, 0
     for document in documents:
         count += 1

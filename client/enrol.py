@@ -98,14 +98,19 @@ def enrol(address: str, ca_certificate: str, request: dict[str, str], timeout_s:
 def enrol_with_patience(once: Callable[[], None], pause: Callable[[float], bool], say: Callable[[str], None]) -> bool:
     """Call `once` until it succeeds, with growing pauses; return False if `pause` says to stop.
 
+    What is in the way is said once, not every second.
+
     Raises: NotEnrolled, at once.
     """
+    said = ""
     for delay in _delays():
         started = time.monotonic()
         try:
             once()
         except Unreachable as road:
-            say(f"{road}; trying again in {delay:.0f} s")
+            if str(road) != said:
+                said = str(road)
+                say(f"{said}; trying again")
         else:
             return True
         if pause(max(0.0, delay - (time.monotonic() - started))):
@@ -113,8 +118,9 @@ def enrol_with_patience(once: Callable[[], None], pause: Callable[[float], bool]
     raise AssertionError  # _delays never ends
 
 
-def _delays(first_s: float = 1.0, most_s: float = 60.0) -> Iterator[float]:
-    return (min(most_s, first_s * 2 ** min(n, 10)) for n in count())
+def _delays(first_s: float = 1.0, patient: int = 60, most_s: float = 60.0) -> Iterator[float]:
+    """Yield short delays while a coordinator may be starting, then longer and longer ones."""
+    return (min(most_s, first_s * 2.0 ** max(0, min(n, 2 * patient) - patient)) for n in count())
 
 
 def _says_enrolled(answer: httpx.Response) -> bool:

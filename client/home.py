@@ -16,7 +16,7 @@ from client.data import Records, cut
 from client.declared import Declared
 from client.dp_training import DpSgd, Schedule, UnsafePlainSgd
 from client.model import Adapted, Base, layout_of
-from client.noise import noise_multiplier, orders
+from client.noise import noise_multiplier, opened
 from privacy.config import ConfigError
 from privacy.gate import Disclosed, Gate, Released
 from privacy.ledger import Account, Ledger
@@ -31,6 +31,8 @@ from protocols.weights.average import Recipe
 
 Vector = NDArray[np.float32]
 MOST_STEPS = 100_000  # in one round: a recipe may not keep a home busy for ever
+_TOKENS_AT_ONCE = 1024  # activations of more cost memory and, on a processor, win no time
+_MOST_AT_ONCE = 16
 
 
 @dataclass
@@ -141,8 +143,7 @@ class Visit:
         if recipe.epsilon is None:
             unprotected = UnsafePlainSgd(fitted.adapted, fitted.records, adapter, schedule)
             return self.gate.disclose(unprotected, account, self.occasion)
-        at = orders(house.ledger, account)
-        sigma = noise_multiplier(recipe, recipe.epsilon, schedule.rate, at)
+        sigma = noise_multiplier(recipe, recipe.epsilon, schedule.rate, opened(house.ledger, account))
         mechanism = DpSgd(fitted.adapted, fitted.records, adapter, schedule, sigma)
         return self.gate.release(mechanism, account, self.occasion)
 
@@ -157,6 +158,7 @@ class Visit:
                 learning_rate=recipe.learning_rate,
                 clipping_norm=recipe.clipping_norm,
                 optimizer=recipe.optimizer,
+                micro_batch=max(1, min(_MOST_AT_ONCE, _TOKENS_AT_ONCE // recipe.record_tokens)),
                 threads=self.house.threads,
             )
         except ValueError:
@@ -169,6 +171,12 @@ class Visit:
         budget = self.gate.policy.budget
         if budget.unit is not Unit.RECORD:
             raise LevelForbidden(f"the budget is per {budget.unit.value}, the recipe per record")
+        if budget.record_tokens != recipe.record_tokens:  # else a partner could make a record of one word
+            raise LevelForbidden(f"the budget is per {budget.record_tokens} tokens, not {recipe.record_tokens}")
+        if recipe.record_tokens % budget.record_tokens:  # a multiple protects the records that it is made of
+            raise LevelForbidden(
+                f"records of {recipe.record_tokens} tokens, the budget's have {budget.record_tokens}"
+            )
 
 
 def unsafe_seed(seed: int, member: MemberId, number: int) -> int:

@@ -12,7 +12,7 @@ from client.declared import Declared, declare
 from client.folder import Folder, Road, make_private_folder, write_private
 from client.invitation import Invitation
 from client.mailbox import ShelfUnavailable, SqliteShelf
-from client.policy_template import policy_toml
+from client.policy_template import RECORD_TOKENS, policy_toml
 from client.road_keys import RoadKeys
 from client.settings import (
     MOST_SOCKET_BYTES,
@@ -28,6 +28,7 @@ from client.settings import (
 from client.tokenizer import load_tokenizer
 from privacy.config import ConfigError
 from privacy.ledger import Ledger
+from privacy.policy import Policy
 from privacy.refusal import LedgerUnavailable
 from protocols.keys import Identity
 
@@ -43,6 +44,7 @@ class Wishes:
     text_column: str = "text"
     ledger: Path | None = None
     account: str | None = None
+    policy: Path | None = None
 
 
 def init(root: Path, wishes: Wishes) -> Settings:
@@ -56,10 +58,13 @@ def init(root: Path, wishes: Wishes) -> Settings:
     invitation = Invitation.read(wishes.invitation)
     if wishes.ledger is not None and not wishes.ledger.is_file():
         raise ConfigError(wishes.ledger, "--ledger", "expected the ledger of another home with the same data")
+    if wishes.policy is not None:
+        Policy.load(wishes.policy)
     settings = _settings(invitation, wishes)
     if len(os.fsencode(settings.socket_in(root))) > MOST_SOCKET_BYTES:
         raise ConfigError(root, "", f"too long a path for a socket in it, at most {MOST_SOCKET_BYTES} bytes")
-    _write(root, settings, invitation, wishes.invitation.read_bytes())
+    policy = wishes.policy.read_bytes() if wishes.policy else _careful_policy(settings)
+    _write(root, _Plan(settings, invitation, wishes.invitation.read_bytes(), policy))
     return settings
 
 
@@ -101,13 +106,30 @@ def _checked_model(name: str) -> str:
     return name  # an id: whether the local cache has it shows when it is loaded
 
 
-def _write(root: Path, settings: Settings, invitation: Invitation, invitation_file: bytes) -> None:
+def _careful_policy(settings: Settings) -> bytes:
+    """Return the default policy, with a delta below one in the number of records."""
+    records = settings.data.declared.records(RECORD_TOKENS)
+    delta = "1e-5" if records < 100_000 else f"1e-{len(str(records))}"
+    return policy_toml(settings.coordinator.key, delta).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Hold all that a home is made of, checked."""
+
+    settings: Settings
+    invitation: Invitation
+    invitation_file: bytes
+    policy: bytes
+
+
+def _write(root: Path, plan: _Plan) -> None:
     """Write beside the target, then move into place in one step."""
-    root.parent.mkdir(parents=True, exist_ok=True)
     beside = root.parent / f".{root.name}.{secrets.token_hex(4)}"
     try:
+        root.parent.mkdir(parents=True, exist_ok=True)
         make_private_folder(beside)
-        _fill(Folder(beside), settings, invitation, invitation_file, settings.socket_in(root))
+        _fill(Folder(beside), plan, plan.settings.socket_in(root))
         os.rename(beside, root)  # atomic; fails if the target has been filled meanwhile
     except OSError as full:
         raise ConfigError(root, "", f"cannot be written ({os.strerror(full.errno or 0)})") from None
@@ -117,11 +139,12 @@ def _write(root: Path, settings: Settings, invitation: Invitation, invitation_fi
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _fill(folder: Folder, settings: Settings, invitation: Invitation, invitation_file: bytes, socket: Path) -> None:
+def _fill(folder: Folder, plan: _Plan, socket: Path) -> None:
+    settings, invitation = plan.settings, plan.invitation
     write_private(folder.settings, home_toml(settings).encode())
-    write_private(folder.policy, policy_toml(invitation.coordinator_key).encode())
+    write_private(folder.policy, plan.policy)
     write_private(folder.identity, Identity.generate().to_pem())
-    write_private(folder.invitation, invitation_file)
+    write_private(folder.invitation, plan.invitation_file)
     write_private(folder.ca, invitation.ca_certificate.encode())
     SqliteShelf.create(folder.mailbox)
     if not settings.ledger.is_absolute():

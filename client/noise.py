@@ -1,4 +1,4 @@
-"""Find the noise that makes a whole run keep its recipe's promise, by the very sum that the ledger will make."""
+"""Find the noise that makes a whole run keep its recipe's promise, and fit into the budget, from public numbers."""
 
 from functools import lru_cache
 
@@ -6,35 +6,54 @@ from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfC
 
 from privacy.accountant import calibrate, default_orders
 from privacy.ledger import Account, Ledger
+from privacy.policy import Budget
 from protocols.faults import PeerError
 from protocols.weights.average import Recipe
 
+_ORDERS = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0)
 
-def noise_multiplier(recipe: Recipe, epsilon: float, rate: float, at: tuple[float, ...]) -> float:
-    """Return the smallest noise multiplier by which all rounds of `recipe` together stay within `epsilon`.
 
-    Every member calibrates for itself, from public numbers: its rate is its own. `at` are the Renyi orders of the
-    account, so that a run for the whole of a fresh budget fits into it.
+def noise_multiplier(recipe: Recipe, epsilon: float, rate: float, budget: Budget) -> float:
+    """Return the smallest noise multiplier by which all rounds of `recipe` stay within `epsilon` and the budget.
+
+    Every member calibrates for itself: its rate is its own. `budget.orders` are those of its account. The promise to
+    the recipe may be kept at any order that is fixed beforehand; the account is charged at its own, and a run must
+    fit into a fresh one, or its last rounds would be refused.
     Raises: PeerError if no noise does.
     """
-    try:
-        return _calibrated(epsilon, recipe.delta, rate, recipe.steps * recipe.rounds, at)
-    except ValueError:
-        raise PeerError("no noise keeps the promise of this recipe") from None
+    steps = recipe.steps * recipe.rounds
+    fits = _least(budget.epsilon, budget.delta, rate, steps, (budget.orders,))
+    promised = _least(epsilon, recipe.delta, rate, steps, (budget.orders, *((order,) for order in _ORDERS)))
+    return max(fits, promised)
 
 
-def orders(ledger: Ledger, account: Account) -> tuple[float, ...]:
-    """Return the orders at which the account adds: as it was opened, or as it will be."""
+def opened(ledger: Ledger, account: Account) -> Budget:
+    """Return the account's budget with the orders at which it adds: as it was opened, or as it will be."""
+    budget = account.budget
     for known in ledger.accounts():
         same = (known.dataset, known.budget.unit, known.budget.relation)
-        if same == (account.dataset, account.budget.unit, account.budget.relation):
-            return known.budget.orders
-    return account.budget.orders or default_orders(account.budget.epsilon, account.budget.delta)
+        if same == (account.dataset, budget.unit, budget.relation):
+            return _with_orders(budget, known.budget.orders)
+    return _with_orders(budget, budget.orders or default_orders(budget.epsilon, budget.delta))
+
+
+def _with_orders(budget: Budget, orders: tuple[float, ...]) -> Budget:
+    return Budget(budget.epsilon, budget.delta, budget.unit, budget.relation, orders, budget.record_tokens)
 
 
 @lru_cache(maxsize=64)
-def _calibrated(epsilon: float, delta: float, rate: float, steps: int, at: tuple[float, ...]) -> float:
+def _least(epsilon: float, delta: float, rate: float, steps: int, choices: tuple[tuple[float, ...], ...]) -> float:
+    """Return the least noise over the choices of orders. Raises: PeerError if none will do."""
+
     def event(noise: float) -> DpEvent:
         return SelfComposedDpEvent(PoissonSampledDpEvent(rate, GaussianDpEvent(noise)), steps)
 
-    return calibrate(event, epsilon, delta, at)
+    noises = []
+    for orders in choices:
+        try:
+            noises.append(calibrate(event, epsilon, delta, orders))
+        except ValueError:
+            continue  # at these orders no noise will do
+    if not noises:
+        raise PeerError("no noise keeps the promise of this recipe")
+    return min(noises)

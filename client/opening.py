@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from client.data import documents
-from client.declared import Declared
 from client.folder import Folder
 from client.home import House
 from client.mailbox import SqliteShelf
@@ -39,13 +38,16 @@ def open_home(folder: Folder, settings: Settings) -> Opened:
     def read() -> Iterator[str]:
         return documents(data.path, data.format, data.text_column)
 
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     next(read())  # is it there, and is it text?
     shelf = SqliteShelf(folder.mailbox)
     house = House(
         member=MemberId(settings.member),
         base=load_base(settings.model.name),
         documents=read,
-        declared=Declared(data.declared_documents, data.declared_tokens),
+        declared=data.declared,
         policy=lambda: Policy.load(folder.policy),
         ledger=_ledger(folder, settings),
         dataset=data.account,

@@ -1,5 +1,6 @@
 """Write the policy that a new home starts with, each line explained; it allows little, and nothing without noise."""
 
+RECORD_TOKENS = 128
 _POLICY = """\
 # What this home agrees to. Yours alone: nothing that comes over the wire can change it.
 # What is not allowed here is refused. An unknown key is an error. Check it with: parley member policy DIR
@@ -10,6 +11,7 @@ version = 1
 epsilon = 8.0            # smaller protects more; lower it at any time, it never goes up again for data in use
 delta = {delta}            # keep it below 1 / number of records; fixed once the first release is made
 unit = "record"          # what is protected: one record ("record"), one person's records ("group"), or all ("member")
+record_tokens = {tokens}      # one record is so many tokens of one document; fixed once the first release is made
 
 # Who may ask for what. One [[allow]] per partner and level; without one, nothing leaves.
 [[allow]]
@@ -24,6 +26,6 @@ smallest_crowd = 2       # fewer members than this, yourself included, and nothi
 """
 
 
-def policy_toml(partner: str, delta: str = "1e-5") -> str:
+def policy_toml(partner: str, delta: str) -> str:
     """Return the text of a new policy.toml for the coordinator whose public key is `partner`."""
-    return _POLICY.format(partner=partner, delta=delta)
+    return _POLICY.format(partner=partner, delta=delta, tokens=RECORD_TOKENS)

@@ -30,6 +30,7 @@ def log_quietly(level: int = logging.INFO) -> None:
     handler.addFilter(_strip)
     logging.basicConfig(level=logging.ERROR, handlers=[handler], force=True)
     LOG.setLevel(level)
+    logging.captureWarnings(True)  # into the log, where others' words are left out
     sys.excepthook = lambda _kind, error, _trace: LOG.error("stopped: %s", describe(error))
     sys.unraisablehook = _unraisable
     threading.excepthook = _unraisable

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from client.declared import Declared
 from client.invitation import is_address, is_name
 from privacy.config import ConfigError, read_config
 
@@ -66,6 +67,11 @@ class DataSettings:
             raise ValueError("declared_documents, declared_tokens: expected at least 1")
         if not self.account:
             raise ValueError("account: expected a name")
+
+    @property
+    def declared(self) -> Declared:
+        """Return the public size of the data."""
+        return Declared(self.declared_documents, self.declared_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +148,7 @@ def home_toml(settings: Settings) -> str:
 # The home of one member. An unknown key is an error. What this member agrees to is in policy.toml.
 member = {_toml(settings.member)}
 ledger = {_toml(str(settings.ledger))}  # one ledger per data set: another home with the same data names it too
-
+{_seed(settings.unsafe_seed)}
 [coordinator]
 address = {_toml(coordinator.address)}
 key = {_toml(coordinator.key)}  # letters signed with another key are refused
@@ -161,10 +167,7 @@ account = {_toml(data.account)}  # the name of this data in the ledger; a new na
 declared_documents = {data.declared_documents}
 declared_tokens = {data.declared_tokens}
 
-# [door]                                  # to run the SuperNode as another user of this machine:
-# socket = "/run/parley/{settings.member}.sock"   # a socket that both can reach
-# group = "parley"                        # and a group that may open it
-"""
+{_door(settings)}"""
 
 
 def road_toml(settings: RoadSettings) -> str:
@@ -175,6 +178,26 @@ member = {_toml(settings.member)}
 address = {_toml(settings.address)}
 socket = {_toml(str(settings.socket))}  # where the member's daemon answers letters
 """
+
+
+def _seed(seed: int | None) -> str:
+    return (
+        ""
+        if seed is None
+        else f"unsafe_seed = {seed}  # all randomness comes from it, noise included: no protection\n"
+    )
+
+
+def _door(settings: Settings) -> str:
+    """Return the table of the socket, commented out where nothing was chosen."""
+    door = settings.door
+    socket, group = door.socket or f"/run/parley/{settings.member}.sock", door.group or "parley"
+    lines = (
+        (door != DoorSettings(), "[door]  # to run the SuperNode as another user of this machine:"),
+        (door.socket is not None, f"socket = {_toml(str(socket))}  # a socket that both can reach"),
+        (door.group is not None, f"group = {_toml(group)}  # and a group that may open it"),
+    )
+    return "".join(f"{'' if chosen else '# '}{line}\n" for chosen, line in lines)
 
 
 def _toml(text: str) -> str:

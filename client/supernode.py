@@ -20,10 +20,11 @@ _FAILED_S = 10.0
 _GRACEFUL_S = 1.0
 
 
-def programs(road: Road, settings: RoadSettings) -> tuple[Program, Program]:
-    """Return the SuperNode and its SuperExec, which meet on a free port of the loopback device."""
+def program(road: Road, settings: RoadSettings) -> Program:
+    """Return the SuperNode together with its SuperExec, which meet on a free port of the loopback device."""
     local = f"{LOOPBACK}:{_free_port()}"
-    return _supernode(road, settings, local), _superexec(road, local)
+    both = flower_road.warm(("flwr-clientapp",), _supernode(road, settings, local), _superexec(road, local))
+    return Program("supernode", both, flower_road.environment(road.flower_home), road.run)
 
 
 def restart_delay(returncode: int) -> float:
@@ -33,11 +34,10 @@ def restart_delay(returncode: int) -> float:
     return UNACKNOWLEDGED_S if returncode < 0 else _FAILED_S
 
 
-def _supernode(road: Road, settings: RoadSettings, local: str) -> Program:
+def _supernode(road: Road, settings: RoadSettings, local: str) -> tuple[str, ...]:
     host, _, port = local.rpartition(":")
-    command = (
-        flower_road.command("flower-supernode"),
-        *("--superlink", settings.address, "--root-certificates", str(road.ca)),
+    return (
+        *("flower-supernode", "--superlink", settings.address, "--root-certificates", str(road.ca)),
         *("--auth-supernode-private-key", str(road.supernode_key)),
         *("--isolation", "process", "--superexec-auth-secret-file", str(road.secret)),
         *("--host", host, "--port", port),
@@ -45,16 +45,13 @@ def _supernode(road: Road, settings: RoadSettings, local: str) -> Program:
         *("--ssl-ca-certfile", str(road.local_certificate)),
         *("--node-config", flower_road.node_config(settings.socket)),
     )
-    return Program("supernode", command, flower_road.environment(road.flower_home), road.run)
 
 
-def _superexec(road: Road, local: str) -> Program:
-    command = (
-        flower_road.command("flower-superexec"),
-        *("--runtime-api-address", local, "--root-certificates", str(road.local_certificate)),
-        *("--superexec-auth-secret-file", str(road.secret)),
+def _superexec(road: Road, local: str) -> tuple[str, ...]:
+    return (
+        *("flower-superexec", "--runtime-api-address", local),
+        *("--root-certificates", str(road.local_certificate), "--superexec-auth-secret-file", str(road.secret)),
     )
-    return Program("superexec", command, flower_road.environment(road.flower_home), road.run)
 
 
 def _free_port() -> int:

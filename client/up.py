@@ -3,7 +3,7 @@
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
@@ -122,11 +122,8 @@ def _daemon_team(folder: Folder, settings: Settings, say: Say) -> Team:
 
 
 def _road_team(road: Road, settings: RoadSettings, enrolment: Enrolling | None, say: Say) -> Team:
-    def programs() -> Sequence[Program]:
-        return supernode.programs(road, settings)
-
     enrolled = enrolment.done.is_set if enrolment is not None else (lambda: True)
-    return Team("road", programs, supernode.restart_delay, enrolled, say)
+    return Team("road", lambda: (supernode.program(road, settings),), supernode.restart_delay, enrolled, say)
 
 
 def _daemon_environment() -> dict[str, str]:
@@ -141,6 +138,7 @@ def _daemon_environment() -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "MALLOC_ARENA_MAX": "2",  # glibc keeps one heap per thread otherwise, and never gives them back
+        "MALLOC_TRIM_THRESHOLD_": "131072",  # nor what a round of training has used: 100 MB
         **kept,
         "PYTHONPATH": str(Path(__file__).resolve().parent.parent),  # the very code that runs here
         "PYTHONSAFEPATH": "1",

@@ -69,8 +69,8 @@ def _allowed(permission: Permission) -> str:
 
 def _warnings(settings: Settings, policy: Policy) -> list[str]:
     warnings = []
-    if policy.budget.delta * settings.data.declared_documents >= 1:
-        warnings.append("delta is not below 1 / number of documents: it would permit publishing one")
+    if policy.budget.delta * settings.data.declared.records(policy.budget.record_tokens) >= 1:
+        warnings.append("delta is not below 1 / number of records: it would permit publishing one")
     if not any(p.partner == settings.coordinator.key for p in policy.allow):
         warnings.append("nothing is allowed to this home's coordinator: it will be refused")
     if policy.unsafe_seeded_randomness:

@@ -108,10 +108,12 @@ def test_waiting_for_a_coordinator_ends_when_it_is_told_to() -> None:
 
     def pause(seconds: float) -> bool:
         delays.append(seconds)
-        return len(delays) == 9
+        return len(delays) == 70
 
-    assert not enrol_with_patience(away, pause, lambda _line: None)
-    assert [round(d) for d in delays] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    said: list[str] = []
+    assert not enrol_with_patience(away, pause, said.append)
+    assert [round(d) for d in delays] == [1] * 61 + [2, 4, 8, 16, 32, 60, 60, 60, 60]
+    assert said == ["away; trying again"]
 
 
 def test_enrolling_a_home_uses_the_invitation_up(

@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from client.declared import Declared, coarse
 from client.folder import Folder
 from client.init import Wishes, init
 from client.mailbox import SqliteShelf
-from client.settings import RoadSettings, Settings, require_private
+from client.settings import DoorSettings, RoadSettings, Settings, home_toml, require_private
 from privacy.config import ConfigError
 from privacy.policy import Policy
 from privacy.units import Level
@@ -192,6 +193,27 @@ def test_names_with_quotes_and_controls_survive_in_home_toml(
     data.write_text('{"text": "note"}\n')
     init(tmp_path / "home", Wishes(invite(), str(model_folder), data))
     assert Settings.load(Folder(tmp_path / "home").settings).data.path == data
+
+
+def test_settings_are_read_as_they_were_written(wishes: Wishes, tmp_path: Path) -> None:
+    plain = init(tmp_path / "home", wishes)
+    doors = [DoorSettings(), DoorSettings(Path("/run/p.sock"), "parley"), DoorSettings(group="parley")]
+    for door in doors:
+        for seed in (None, 7):
+            settings = replace(plain, door=door, unsafe_seed=seed)
+            file = tmp_path / "written.toml"
+            file.write_text(home_toml(settings))
+            assert Settings.load(file) == settings
+
+
+def test_a_home_can_start_from_a_policy_of_the_operators_own(wishes: Wishes, tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text("version = 1\n[budget]\nepsilon = 1.5\ndelta = 1e-6\n")
+    init(tmp_path / "home", replace(wishes, policy=own))
+    assert Policy.load(Folder(tmp_path / "home").policy).budget.epsilon == 1.5
+    own.write_text("version = 1\n[budget]\nepsilom = 1.5\ndelta = 1e-6\n")
+    with pytest.raises(ConfigError, match=r"own\.toml: budget\.epsilom: unknown key .*epsilon"):
+        init(tmp_path / "other", replace(wishes, policy=own))
 
 
 @given(st.integers(1, 10**12))
