@@ -32,7 +32,8 @@ Main = Callable[[], object]
 
 IDLE_S = 0.5  # how often an idle SuperNode asks the SuperLink for letters; Flower says 3 s
 BUSY_S = 0.1  # how often a busy one looks whether the answer is there; Flower says 0.5 s
-GRACE_S = 8.0
+GRACE_S = 6.0  # for the programs to end after SIGTERM
+LAST_MOMENT_S = 2.0  # for tasks to end after their programs
 _EXECUTOR = "flwr.supercore.superexec.executor.subprocess_executor"
 _SUPERNODE = "flwr.supernode.start_client_internal"
 _PRELOADED = ("httpx", "numpy", "msgpack", "flwr.clientapp", "flwr.app")
@@ -69,13 +70,13 @@ def main(arguments: Sequence[str]) -> None:
         importlib.import_module(module)
     gc.freeze()  # the forks share these pages as long as nobody writes to them
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    if _fork() == 0:
+    if os.fork() == 0:  # ends with the programs, by the end of file
         near.close()
         _nursery(far, {name: mains[name] for name in plan.tasks})
     far.close()
     children: list[int] = []
     for program in plan.programs:
-        pid = _fork()
+        pid = _fork(signal.SIGTERM)
         if pid == 0:
             _adapt(near, plan.tasks)
             _become(mains[program[0]], program)
@@ -91,11 +92,11 @@ def _load(name: str) -> Main:
     return loaded
 
 
-def _fork() -> int:
-    """Fork; the child is sent SIGTERM when we die."""
+def _fork(last_word: int) -> int:
+    """Fork; the child is sent the signal `last_word` when we die."""
     parent, pid = os.getpid(), os.fork()
     if pid == 0 and _LIBC is not None:
-        _LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        _LIBC.prctl(1, last_word)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             os._exit(1)
     return pid
@@ -111,17 +112,35 @@ def _become(program: Main, command: Sequence[str]) -> NoReturn:
 
 
 def _nursery(requests: socket.socket, tasks: dict[str, Main]) -> NoReturn:
-    """Fork a task for every request, until the SuperExec is gone."""
+    """Fork a task for every request until the programs are gone; then give the tasks a moment, and end them.
+
+    A task that has lost its SuperExec may wait for it for ever, in Flower's own exit handler: it is killed.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a task: the kernel buries it
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     while request := requests.recv(65_536):
         command, quiet = json.loads(request)
-        if os.fork() == 0:  # not tied to us: the task watches the SuperExec itself
+        if _fork(signal.SIGKILL) == 0:
             requests.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             if quiet:
                 _silence()
             _become(tasks[command[0]], command)
+    deadline = time.monotonic() + LAST_MOMENT_S
+    while _children_live() and time.monotonic() < deadline:
+        time.sleep(0.1)
     sys.exit(0)
+
+
+def _children_live() -> bool:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _silence() -> None:

@@ -1,9 +1,11 @@
 """A real deployment on loopback for the tests: a coordinator's process, members' SuperNodes, answering sockets."""
 
 import base64
+import contextlib
 import http.server
 import json
 import os
+import signal
 import socketserver
 import ssl
 import subprocess
@@ -53,8 +55,15 @@ class Counter(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        answer = self.server.answer(body)  # type: ignore[attr-defined]
-        self.send_response(200 if answer else 403)
+        try:
+            answer = self.server.answer(body)  # type: ignore[attr-defined]
+            status = 200 if answer else 403
+        except ConnectionError as garbage:  # break the protocol itself, with the error's text
+            self.wfile.write(f"{garbage} {garbage}\r\n{garbage}\r\n".encode())
+            return
+        except Exception as error:  # noqa: BLE001
+            status, answer = 500, str(error).encode()  # a daemon that tells too much
+        self.send_response(status, answer.decode() if status == 500 else None)
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
@@ -193,9 +202,23 @@ class Deployment:
     def stop(self) -> None:
         for member in self.members:
             member.stop()
+        self.down(signal.SIGTERM)
+
+    def down(self, number: int) -> None:
         if self.process is not None:
-            self.process.terminate()
+            self.process.send_signal(number)
             self.process.wait(30)
+            self.process = None
+
+    def running(self) -> list[int]:
+        """Return the processes that belong to the coordinator, by their environment or command line."""
+        mine, found = str(self.folder.root).encode(), []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if int(entry.name) != os.getpid() and processes.alive(int(entry.name)):
+                    said = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+                    found += [int(entry.name)] * (mine in said)
+        return found
 
     def await_run(self, run: str, timeout_s: float = 120) -> dict[str, object]:
         deadline = time.monotonic() + timeout_s
