@@ -32,7 +32,7 @@ class Client:
         return self._json("GET", "/status")
 
     def submit(self, spec: bytes) -> str:
-        """Start the run that `spec` orders (`server.rounds.ORDERS` encodes it); return its id."""
+        """Start the run that `spec` orders (`server.orders.ORDERS` encodes it); return its id."""
         return str(self._json("POST", "/runs", spec)["run"])
 
     def view(self, run: str) -> Mapping[str, Any]:

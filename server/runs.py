@@ -12,7 +12,7 @@ from functools import cached_property
 from protocols.faults import WireError
 from server import bundle
 from server.folder import Folder
-from server.rounds import RunFolder, Who, read_order
+from server.orders import RunFolder, Who, read_order
 from server.store import Store, StoredRun
 from server.superlink import SuperLink, Unreachable
 
