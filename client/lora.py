@@ -70,13 +70,13 @@ class _Adapted(torch.autograd.Function):  # type: ignore[misc]  # torch is untyp
     @staticmethod
     def backward(ctx: Any, gy: Any) -> Any:
         site, (h,) = ctx.site, ctx.saved_tensors
-        scaled = gy.to(h.dtype) * site.scale
-        site.tape.add(site.name, torch.bmm(scaled.transpose(1, 2), h))
+        precise = gy.to(h.dtype)
+        site.tape.add(site.name, torch.bmm(precise.transpose(1, 2), h) * site.scale)  # (records, outputs, rank)
         if not ctx.needs_input_grad[0]:
             return None, None, None
         gx = gy @ site.weight
         if not site.merged:
-            gx = gx + (scaled @ site.b @ site.a).to(gx.dtype)
+            gx = gx + ((precise @ site.b) * site.scale @ site.a).to(gx.dtype)
         return gx, None, None
 
 
