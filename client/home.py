@@ -72,6 +72,13 @@ class House:
         self._fitted = key, Fitted(adapted, cut(self.documents(), self.base.tokenizer, recipe.record_tokens))
         return self._fitted[1]
 
+    def close(self) -> None:
+        """Give the model back as it was, and close the ledger."""
+        if self._fitted is not None:
+            self._fitted[1].adapted.remove()
+            self._fitted = None
+        self.ledger.close()
+
     def _adapt(self, recipe: Recipe) -> Adapted:
         if recipe.base != self.base.digest:
             raise PeerError("a recipe for another base model")

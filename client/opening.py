@@ -1,13 +1,13 @@
 """Open a home: read its keys, policy, ledger and shelf, load its model, and put a mailbox in front."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from client.data import documents
 from client.folder import Folder
-from client.home import House
 from client.mailbox import SqliteShelf
-from client.model import load_base
 from client.settings import Settings, require_private
 from privacy.config import ConfigError
 from privacy.ledger import Ledger
@@ -38,24 +38,28 @@ def open_home(folder: Folder, settings: Settings) -> Opened:
     def read() -> Iterator[str]:
         return documents(data.path, data.format, data.text_column)
 
-    from transformers.utils.logging import disable_progress_bar
+    next(read())  # is it there, and is it text?
+    identity, coordinator = identity_of(folder), _coordinator(folder, settings)
+    Policy.load(folder.policy)
+    shelf, ledger = SqliteShelf(folder.mailbox), _ledger(folder, settings)
+    from transformers.utils.logging import disable_progress_bar  # late, like all that loads torch: checks come first
+
+    from client.home import House
+    from client.model import load_base
 
     disable_progress_bar()
-    next(read())  # is it there, and is it text?
-    shelf = SqliteShelf(folder.mailbox)
     house = House(
         member=MemberId(settings.member),
         base=load_base(settings.model.name),
         documents=read,
         declared=data.declared,
         policy=lambda: Policy.load(folder.policy),
-        ledger=_ledger(folder, settings),
+        ledger=ledger,
         dataset=data.account,
         unsafe_seed=settings.unsafe_seed,
         threads=settings.model.threads,
     )
-    coordinator = _coordinator(folder, settings)
-    mailbox = Mailbox(house.member, identity_of(folder), coordinator, CATALOG, house.open, shelf)
+    mailbox = Mailbox(house.member, identity, coordinator, CATALOG, house.open, shelf)
     return Opened(mailbox, house.base.digest, shelf)
 
 

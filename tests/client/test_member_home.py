@@ -1,0 +1,235 @@
+"""A member's home: a real tiny model, real records, a real gate; a letter gets what the policy allows."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.declared import Declared
+from client.home import House, unsafe_seed
+from client.model import Base, layout_of, load_base
+from privacy.accountant import cost, epsilon
+from privacy.gate import Disclosed, Released
+from privacy.ledger import Account, Ledger
+from privacy.occasion import Occasion
+from privacy.policy import Budget, Permission, Policy
+from privacy.refusal import BudgetExceeded, CrowdTooSmall, LevelForbidden, Refused
+from privacy.units import Level, Unit
+from protocols.faults import PeerError
+from protocols.session import MemberId
+from protocols.weights.average import Recipe
+
+PARTNER = "ed25519:" + "A" * 43
+TARGETS = ("q_proj", "v_proj")
+BUDGET = Budget(epsilon=8.0, delta=1e-5, record_tokens=16)
+ALLOWED = Permission(PARTNER, Level.WEIGHTS, ("average",))
+POLICY = Policy(1, BUDGET, (ALLOWED,))
+MakeHouse = Callable[..., House]
+
+
+@pytest.fixture(scope="module")
+def base(model_folder: Path) -> Base:
+    return load_base(str(model_folder))
+
+
+@pytest.fixture
+def make_house(base: Base, tmp_path: Path) -> Iterator[MakeHouse]:
+    made: list[House] = []
+
+    def make(policy: Policy = POLICY, **changes: object) -> House:
+        texts = [f"note {n}: the patient came at {n} o'clock" for n in range(40)]
+        house = House(
+            member=MemberId("clinic"),
+            base=base,
+            documents=lambda: texts,
+            declared=Declared(40, 1500),
+            policy=lambda: policy,
+            ledger=Ledger(tmp_path / "ledger.db"),
+            dataset="notes",
+        )
+        made.append(replace(house, **changes))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for house in made:
+        house.close()
+
+
+@pytest.fixture(scope="module")
+def recipe(base: Base) -> Recipe:
+    layout = layout_of(base, rank=2, alpha=4.0, targets=TARGETS, adapter_seed=3)
+    return Recipe(
+        base=base.digest, layout=layout.digest, length=layout.size, rank=2, alpha=4.0, targets=TARGETS,
+        adapter_seed=3, record_tokens=16, rounds=3, steps=2, batch_size=8, optimizer="sgd", learning_rate=0.1,
+        clipping_norm=1.0, unit=Unit.RECORD, epsilon=8.0, delta=1e-5,
+    )  # fmt: skip
+
+
+def occasion(number: int = 0, session: str = "5e55", **changes: object) -> Occasion:
+    made = Occasion(session, number, "average", Level.WEIGHTS, PARTNER, 3)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def zeros(recipe: Recipe) -> np.ndarray:
+    return np.zeros(recipe.length, np.float32)
+
+
+def contribute(house: House, recipe: Recipe, at: Occasion | None = None) -> Released | Disclosed:
+    return house.open(at or occasion()).contribution(recipe, 0, zeros(recipe))
+
+
+def charges(house: House) -> int:
+    return len(list(house.ledger.entries()))
+
+
+def test_a_contribution_leaves_with_noise_and_a_receipt(make_house: MakeHouse, recipe: Recipe) -> None:
+    house = make_house()
+    first, second = contribute(house, recipe), contribute(house, recipe, occasion(1))
+    assert isinstance(first, Released)
+    assert first.value.shape == (recipe.length,)
+    assert not np.array_equal(first.value, second.value)  # the same data and start: the noise is fresh
+    assert charges(house) == 2
+
+
+def test_all_rounds_of_a_recipe_for_the_whole_budget_fit_and_one_more_does_not(
+    make_house: MakeHouse, recipe: Recipe
+) -> None:
+    house = make_house()
+    for number in range(recipe.rounds):
+        contribute(house, recipe, occasion(number))
+    spent = house.ledger.statement(Account("notes", BUDGET)).spent.epsilon
+    assert 7.9 < spent <= 8.0
+    with pytest.raises(BudgetExceeded):
+        contribute(house, recipe, occasion(recipe.rounds))
+    assert charges(house) == recipe.rounds
+
+
+def test_a_recipe_for_less_than_the_budget_costs_less_and_gets_no_absurd_noise(
+    make_house: MakeHouse, recipe: Recipe
+) -> None:
+    house, modest = make_house(), replace(recipe, epsilon=2.0)
+    for number in range(modest.rounds):
+        contribute(house, modest, occasion(number))
+    assert 0 < house.ledger.statement(Account("notes", BUDGET)).spent.epsilon < 8.0
+    event = next(iter(house.ledger.entries())).event or ""
+    noise = float(event.split('"noise_multiplier":')[1].split("}")[0])
+    assert noise < 20
+
+
+def test_the_promise_of_a_modest_recipe_is_kept_at_some_fixed_order(make_house: MakeHouse, recipe: Recipe) -> None:
+    from client.noise import _ORDERS
+    from privacy.events import from_json
+
+    house, modest = make_house(), replace(recipe, epsilon=2.0)
+    contribute(house, modest)
+    event = from_json(next(iter(house.ledger.entries())).event or "")
+    totals = {order: 3 * cost(event, (order,))[0] for order in _ORDERS}
+    assert min(epsilon((total,), (order,), 1e-5) for order, total in totals.items()) <= 2.0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"base": "0" * 64}, "another base model"),
+        ({"layout": "0" * 64}, "another layout"),
+        ({"length": 7}, "another layout"),
+        ({"rank": 3}, "another layout"),
+        ({"targets": ("no_such_module",)}, "targets"),
+        ({"record_tokens": 4096}, "tokens"),
+        ({"optimizer": "no-such"}, "optimizer"),
+        ({"batch_size": 10_000}, "batches"),
+        ({"steps": 10**9}, "steps"),
+        ({"unit": Unit.MEMBER}, "protects records"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_is_refused_before_anything_is_charged(
+    make_house: MakeHouse, recipe: Recipe, change: dict[str, object], words: str
+) -> None:
+    house = make_house()
+    with pytest.raises((PeerError, Refused), match=words):
+        contribute(house, replace(recipe, **change))  # type: ignore[arg-type]
+    assert charges(house) == 0
+
+
+def test_a_partner_cannot_redefine_what_a_record_is(make_house: MakeHouse, recipe: Recipe) -> None:
+    with pytest.raises(LevelForbidden, match="16 tokens, not 2"):
+        contribute(make_house(), replace(recipe, record_tokens=2))
+
+
+def test_what_protects_a_record_is_not_charged_to_a_promise_for_the_whole_member(
+    make_house: MakeHouse, recipe: Recipe
+) -> None:
+    policy = Policy(1, replace(BUDGET, unit=Unit.MEMBER), (ALLOWED,))
+    with pytest.raises(LevelForbidden, match="per member"):
+        contribute(make_house(policy), recipe)
+
+
+def test_without_noise_nothing_leaves_unless_the_policy_says_so(make_house: MakeHouse, recipe: Recipe) -> None:
+    bare = replace(recipe, epsilon=None)
+    house = make_house()
+    with pytest.raises(LevelForbidden, match="without noise"):
+        contribute(house, bare)
+    assert charges(house) == 0
+    unsafe = Policy(1, BUDGET, (replace(ALLOWED, unsafe_without_noise=True),))
+    disclosed = contribute(make_house(unsafe), bare)
+    assert isinstance(disclosed, Disclosed)
+    assert np.any(disclosed.value != 0)
+
+
+def test_a_crowd_below_the_policys_is_refused(make_house: MakeHouse, recipe: Recipe) -> None:
+    with pytest.raises(CrowdTooSmall):
+        contribute(make_house(), recipe, occasion(crowd=1))
+
+
+def test_an_edit_of_the_policy_counts_from_the_next_letter_on(make_house: MakeHouse, recipe: Recipe) -> None:
+    policies = [POLICY, Policy(1, BUDGET, ())]
+    house = make_house()
+    house = replace(house, policy=lambda: policies.pop(0))
+    contribute(house, recipe)
+    with pytest.raises(LevelForbidden):
+        contribute(house, recipe, occasion(1))
+
+
+def test_the_same_seed_gives_the_same_contribution_in_any_session_and_another_for_another_letter(
+    make_house: MakeHouse, recipe: Recipe
+) -> None:
+    house = make_house(Policy(1, replace(BUDGET, epsilon=50.0), (ALLOWED,), True), unsafe_seed=7)
+    first = contribute(house, recipe, occasion(0, "a")).value
+    assert np.array_equal(first, contribute(house, recipe, occasion(0, "b")).value)
+    assert not np.array_equal(first, contribute(house, recipe, occasion(1, "b")).value)
+    other = replace(house, member=MemberId("bank"))
+    assert not np.array_equal(first, contribute(other, recipe, occasion(0, "c")).value)
+
+
+def test_a_seed_that_the_policy_does_not_allow_is_refused(make_house: MakeHouse, recipe: Recipe) -> None:
+    with pytest.raises(LevelForbidden, match="seed"):
+        contribute(make_house(unsafe_seed=7), recipe)
+
+
+def test_a_session_of_the_same_name_with_another_partner_or_member_pays_for_itself(
+    make_house: MakeHouse, recipe: Recipe
+) -> None:
+    stranger = "ed25519:" + "B" * 43
+    house = make_house(Policy(1, BUDGET, (ALLOWED, replace(ALLOWED, partner=stranger))))
+    contribute(house, recipe)
+    contribute(house, recipe, occasion(partner=stranger))
+    contribute(replace(house, member=MemberId("bank")), recipe)
+    assert charges(house) == 3
+
+
+def test_the_model_is_given_back_when_the_next_recipe_has_another_adapter(
+    make_house: MakeHouse, recipe: Recipe, base: Base
+) -> None:
+    house = make_house()
+    contribute(house, recipe)
+    assert house.fit(recipe) is house.fit(recipe)
+    layout = layout_of(base, rank=4, alpha=4.0, targets=("o_proj",), adapter_seed=3)
+    other = replace(recipe, rank=4, targets=("o_proj",), layout=layout.digest, length=layout.size)
+    assert contribute(house, other, occasion(1)).value.shape == (layout.size,)
+    assert contribute(house, recipe, occasion(2)).value.shape == (recipe.length,)
+
+
+def test_a_letters_seed_is_fixed_for_ever() -> None:
+    assert unsafe_seed(7, MemberId("clinic"), 0) == 7_749_894_380_029_742_191
