@@ -59,6 +59,7 @@ class _Adapted(torch.autograd.Function):  # type: ignore[misc]  # torch is untyp
 
     @staticmethod
     def forward(ctx: Any, x: Any, _witness: Any, site: _Site) -> Any:
+        """Return x W' + bias, shape (records, tokens, outputs); keep x A^T, which is small, and nothing else."""
         h = functional.linear(x.to(site.a.dtype), site.a)  # (records, tokens, rank)
         y = functional.linear(x, site.weight, site.bias)  # (records, tokens, outputs)
         if not site.merged:
@@ -69,6 +70,7 @@ class _Adapted(torch.autograd.Function):  # type: ignore[misc]  # torch is untyp
 
     @staticmethod
     def backward(ctx: Any, gy: Any) -> Any:
+        """Return the gradient of x, and leave each record's gradient of B on the tape."""
         site, (h,) = ctx.site, ctx.saved_tensors
         precise = gy.to(h.dtype)
         site.tape.add(site.name, torch.bmm(precise.transpose(1, 2), h) * site.scale)  # (records, outputs, rank)
