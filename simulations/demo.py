@@ -12,33 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from client.adapter import save
-from client.card import Card
 from client.declared import Declared, declare
-from client.model import Base, layout_of, load_base
+from client.model import Base, load_base
 from privacy.config import ConfigError
-from protocols.catalog import CATALOG
 from protocols.weights.average import Averaged
-from server.control import Client
-from server.rounds import ORDERS, Order
 from simulations import nodes as real
+from simulations.artifact import save_adapter
 from simulations.compare import BASE, TOGETHER, Timing, Witness, compared
-from simulations.engine import task_for
 from simulations.experiment import Experiment, load_experiment
+from simulations.ordering import collect, order_for, watch
 from simulations.plan import best_orders, recipe_for
 from simulations.report import Comparison, RoundResult, show, write_json, write_page
 from simulations.texts import MemberText, lay_out, training
 from simulations.yardsticks import Job, judged, yardsticks
 
 EXPERIMENT = Path(__file__).parent / "demo.toml"
-TRIP_DEADLINE_S = 600.0
 ROAD = "over Flower, on real nodes on this machine"
-
-
-class RunFailed(Exception):
-    """The run ended without a result; says what the coordinator wrote down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,40 +74,6 @@ def demo(file: Path, folder: Path, console: Console, json_file: Path | None = No
         f"report: {folder / 'report.html'}   adapter: {folder / 'adapter'}   (for PeftModel.from_pretrained)"
     )
     return comparison
-
-
-def order_for(experiment: Experiment, base: Base) -> bytes:
-    """Return the encoded order that a coordinator runs."""
-    name = experiment.collaboration.name
-    task = CATALOG[name].wire.encode(task_for(experiment, recipe_for(experiment, base)))
-    return ORDERS.encode(Order(name, tuple(m.name for m in experiment.members), task, TRIP_DEADLINE_S))
-
-
-def watch(client: Client, run: str, rounds: int, console: Console) -> Mapping[str, Any]:
-    """Show progress until the run has ended, and return its last view. Raises: RunFailed."""
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rounds"),
-        TimeElapsedColumn(), console=console,
-    ) as bar:  # fmt: skip
-        task = bar.add_task("the members train", total=rounds)
-        while True:
-            view = client.view(run)
-            trips = view["trips"]
-            said = f"{len(trips[-1]['answered'])} of {trips[-1]['asked']} answered" if trips else "the members train"
-            bar.update(task, completed=min(len(trips), rounds), description=said)
-            if view["state"] == "succeeded":
-                return view
-            if view["state"] == "failed":
-                failure = view["failure"]
-                raise RunFailed(f"{failure.get('error', 'failed')}: {failure.get('message', '')}")
-            time.sleep(0.5)
-
-
-def collect(client: Client, run: str, collaboration: str) -> Averaged:
-    """Return the decoded result of a run that has succeeded."""
-    result = CATALOG[collaboration].wire.decode(client.result(run))
-    assert isinstance(result, Averaged)  # noqa: S101  what this collaboration returns
-    return result
 
 
 def _make_room(folder: Path) -> None:
@@ -176,16 +132,8 @@ def _witnesses(
 
 
 def _save(experiment: Experiment, base: Base, comparison: Comparison, ran: Ran, folder: Path) -> None:
-    lora, training_ = experiment.lora, experiment.training
-    layout = layout_of(base, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, adapter_seed=experiment.seed)
-    facts = (
-        ("experiment", experiment.name),
-        ("collaboration", f"{experiment.collaboration.name}, {experiment.collaboration.rounds} rounds"),
-        ("local training", f"{training_.steps} steps a round, {training_.batch_size} records a step on average"),
-        ("members", ", ".join(m.name for m in experiment.members)),
+    save_adapter(
+        experiment, base, ran.result.adapter, {m.name: m.guarantee for m in comparison.members}, folder / "adapter"
     )
-    guarantees = tuple((m.name, m.guarantee) for m in comparison.members)
-    card = Card(experiment.name, experiment.model_path, base.digest, facts, guarantees)
-    save(folder / "adapter", layout, ran.result.adapter, card)
     write_json(comparison, folder / "report.json")
     write_page(comparison, folder / "report.html")

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 
 from client.declared import declare
 from client.model import Base
+from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
 from protocols.session import Carrier, MemberId, drive
 from protocols.weights.average import Average, Averaged, Recipe
+from protocols.wire import Message
 from simulations.experiment import Experiment
 from simulations.plan import best_orders, recipe_for
 from simulations.village import Texts, Village, raise_village
@@ -36,7 +39,7 @@ class Stopwatch:
     carrier: Carrier
     seconds: list[float]
 
-    def __call__(self, letters: "dict[MemberId, bytes]") -> "dict[MemberId, bytes]":
+    def __call__(self, letters: Mapping[MemberId, bytes]) -> dict[MemberId, bytes]:
         """Carry, and note how long it took."""
         began = time.perf_counter()
         try:
@@ -50,32 +53,33 @@ def task_for(experiment: Experiment, recipe: Recipe) -> Average:
     return Average(recipe, experiment.collaboration.quorum, np.zeros(recipe.length, np.float32))
 
 
-def run_in_process(experiment: Experiment, village: Village, base: Base, road: Carrier | None = None) -> Outcome:
-    """Run the experiment's collaboration to its end. Raises: Abort below the quorum."""
-    entry = CATALOG[experiment.collaboration.name]
-    session = secrets.token_hex(16)
-    seconds: list[float] = []
-    outbox = village.outbox(session, entry.name, Stopwatch(road or _memory(village), seconds))  # type: ignore[arg-type]
-    result = drive(
-        entry.coordinate(village.members, task_for(experiment, recipe_for(experiment, base))), outbox, entry.wire
-    )
+def outcome_of(result: Message, seconds: Sequence[float]) -> Outcome:
+    """Return the outcome that a collaboration's result is, with each round's seconds."""
     assert isinstance(result, Averaged)  # noqa: S101  what this collaboration returns
     return Outcome(np.array(result.adapter), result.answered, tuple(seconds))
 
 
-def simulate(experiment: Experiment, texts: "dict[str, Texts]", base: Base, folder: Path) -> tuple[Outcome, Village]:
-    """Raise a village on `texts` and run the experiment in it; the caller closes the village."""
-    recipe = recipe_for(experiment, base)
+def run_in_process(experiment: Experiment, village: Village, base: Base) -> Outcome:
+    """Run the experiment's collaboration to its end. Raises: Abort below the quorum."""
+    entry = CATALOG[experiment.collaboration.name]
+    seconds: list[float] = []
+    road = Stopwatch(MemoryRoad(village.ends), seconds)
+    outbox = village.outbox(secrets.token_hex(16), entry.name, road)
+    task = task_for(experiment, recipe_for(experiment, base))
+    return outcome_of(drive(entry.coordinate(village.members, task), outbox, entry.wire), seconds)
+
+
+def settle(experiment: Experiment, texts: Mapping[str, Texts], base: Base, folder: Path) -> Village:
+    """Raise a village on `texts` whose policies have the plan's Renyi orders."""
     declared = {name: declare(t, base.tokenizer) for name, t in texts.items()}
-    village = raise_village(experiment, texts, base, folder, best_orders(recipe, declared))
+    return raise_village(experiment, texts, base, folder, best_orders(recipe_for(experiment, base), declared))
+
+
+def simulate(experiment: Experiment, texts: Mapping[str, Texts], base: Base, folder: Path) -> tuple[Outcome, Village]:
+    """Raise a village on `texts` and run the experiment in it; the caller closes the village."""
+    village = settle(experiment, texts, base, folder)
     try:
         return run_in_process(experiment, village, base), village
     except BaseException:
         village.close()
         raise
-
-
-def _memory(village: Village) -> Carrier:
-    from protocols.carriers.memory import MemoryRoad
-
-    return MemoryRoad(village.ends)

@@ -134,7 +134,7 @@ def _toml(value: object) -> str:
 
 def _program(side: str, folder: Path) -> Program:
     command = (sys.executable, "-m", "simulations.cli", side, "up", str(folder))
-    return Program(f"{side}-up", command, dict(os.environ), folder / "run")
+    return Program(folder.name, command, dict(os.environ), folder.parent / "processes")
 
 
 def _await(nodes: Nodes, children: list[processes.Child], say: Say) -> None:

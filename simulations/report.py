@@ -14,7 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from privacy.units import Guarantee
+from privacy.config import ConfigError
+from privacy.units import Guarantee, Relation, Unit
 from simulations.figures import Bar, bars
 
 _STYLE = """
@@ -140,14 +141,59 @@ def _guarantee_json(name: str, g: Guarantee | None) -> dict[str, Any]:
     }
 
 
+def _comparison(tree: Any) -> Comparison:
+    mixed, guarantees = tree["mixed"], {g["member"]: _guarantee(g) for g in tree["epsilon"]}
+    alone = mixed["perplexity_alone"]
+    members = tuple(
+        MemberResult(
+            name=m["name"],
+            records=m["records"],
+            loss_base=m["loss_base"],
+            loss_alone=m["loss_alone"],
+            loss_together=m["loss_together"],
+            loss_pooled=m["loss_pooled"],
+            mixed_alone=math.log(alone[m["name"]]),
+            guarantee=guarantees[m["name"]],
+            bytes_sent=m["bytes_sent"],
+            bytes_received=m["bytes_received"],
+        )
+        for m in tree["members"]
+    )
+    return Comparison(
+        experiment=tree["experiment"],
+        road=tree["road"],
+        members=members,
+        mixed_base=math.log(mixed["perplexity_base"]),
+        mixed_together=math.log(mixed["perplexity_together"]),
+        mixed_pooled=math.log(mixed["perplexity_pooled"]),
+        rounds=tuple(RoundResult(r["round"], r["answered"], r["seconds"]) for r in tree["rounds"]),
+        seconds=tree["seconds"],
+        startup_seconds=tree["startup_seconds"],
+        saw=tuple(tree["coordinator_saw"]),
+        warnings=tuple(tree["warnings"]),
+    )
+
+
+def _guarantee(tree: Any) -> Guarantee | None:
+    if tree["value"] is None:
+        return None
+    return Guarantee(
+        tree["value"],
+        tree["delta"],
+        Unit(tree["unit"]),
+        Relation(tree["relation"]),
+        tree["accountant"],
+        tuple(tree["assumptions"]),
+        tuple(tree["not_covered"]),
+    )
+
+
 def show(comparison: Comparison, console: Console) -> None:
     """Print the comparison as one table, and under it what the figures mean."""
     c = comparison
     for warning in c.warnings:
         console.print(f"[bold red]{warning}[/]")
-    table = Table(
-        title=f"{c.experiment} ({c.road})", caption="loss in nats a token, perplexity per token; lower is better"
-    )
+    table = Table(title=f"{c.experiment} ({c.road})", caption="held-out text: loss in nats a token; lower is better")
     columns = _columns(c)
     for i, heading in enumerate(columns):
         table.add_column(heading, justify="left" if i == 0 else "right")
@@ -179,26 +225,40 @@ def write_page(comparison: Comparison, file: Path) -> None:
     file.write_text(page, encoding="utf-8")
 
 
+def read_json(file: Path) -> Comparison:
+    """Read what `write_json` wrote. Raises: ConfigError, naming the key that is missing or wrong."""
+    try:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+        return _comparison(tree)
+    except FileNotFoundError:
+        raise ConfigError(file, "", "no such file") from None
+    except KeyError as missing:
+        raise ConfigError(file, str(missing.args[0]), "missing: not a report of a comparison") from None
+    except (OSError, UnicodeDecodeError, ValueError, TypeError, AttributeError) as wrong:
+        raise ConfigError(file, "", f"not a report of a comparison ({type(wrong).__name__})") from None
+
+
 def write_json(comparison: Comparison, file: Path) -> None:
     """Write the comparison as JSON."""
     file.write_text(json.dumps(to_json(comparison), indent=2) + "\n", encoding="utf-8")
 
 
 def _columns(c: Comparison) -> list[str]:
-    return ["held-out text", "base", *(f"{m.name} alone" for m in c.members), "together", "pooled"]
+    return ["trained on", *(m.name for m in c.members), "mixed", "mixed perplexity"]
 
 
 def _rows(c: Comparison) -> list[list[str]]:
-    rows = []
+    """Return one row for each way to train; a member alone is judged on its own text and on the mixed one."""
+    rows = [_row("nothing (base)", [m.loss_base for m in c.members], c.mixed_base)]
     for m in c.members:
-        alone = [f"{m.loss_alone:.3f}" if other is m else "" for other in c.members]
-        rows.append(
-            [f"{m.name}, loss", f"{m.loss_base:.3f}", *alone, f"{m.loss_together:.3f}", f"{m.loss_pooled:.3f}"]
-        )
-    mixed = [c.mixed_base, *(m.mixed_alone for m in c.members), c.mixed_together, c.mixed_pooled]
-    rows.append(["mixed, loss", *(f"{x:.3f}" for x in mixed)])
-    rows.append(["mixed, perplexity", *(f"{math.exp(x):.3f}" for x in mixed)])
+        rows.append(_row(f"{m.name} alone", [m.loss_alone if o is m else None for o in c.members], m.mixed_alone))
+    rows.append(_row("together", [m.loss_together for m in c.members], c.mixed_together))
+    rows.append(_row("all pooled", [m.loss_pooled for m in c.members], c.mixed_pooled))
     return rows
+
+
+def _row(name: str, own: Sequence[float | None], mixed: float) -> list[str]:
+    return [name, *("" if x is None else f"{x:.4f}" for x in own), f"{mixed:.4f}", f"{math.exp(mixed):.4f}"]
 
 
 def _footnotes(c: Comparison) -> list[str]:

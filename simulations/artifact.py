@@ -1,0 +1,34 @@
+"""Save what a run came to: an adapter that PeftModel.from_pretrained loads, with a card that says what it cost."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.adapter import save
+from client.card import Card
+from client.model import Base, layout_of
+from privacy.units import Guarantee
+from simulations.experiment import Experiment
+
+
+def save_adapter(
+    experiment: Experiment,
+    base: Base,
+    adapter: NDArray[np.float32],
+    guarantees: Mapping[str, Guarantee | None],
+    folder: Path,
+) -> None:
+    """Save the adapter (length,) into `folder`; `guarantees` are what each member's own ledger says."""
+    lora, training = experiment.lora, experiment.training
+    layout = layout_of(base, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, adapter_seed=experiment.seed)
+    facts = (
+        ("experiment", experiment.name),
+        ("collaboration", f"{experiment.collaboration.name}, {experiment.collaboration.rounds} rounds"),
+        ("local training", f"{training.steps} steps a round, {training.batch_size} records a step on average"),
+        ("members", ", ".join(m.name for m in experiment.members)),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    card = Card(experiment.name, experiment.model_path, base.digest, facts, tuple(guarantees.items()))
+    save(folder, layout, adapter, card)

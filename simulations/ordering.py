@@ -1,0 +1,57 @@
+"""Order an experiment from a coordinator, watch the run, and fetch its result."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from client.model import Base
+from protocols.catalog import CATALOG
+from protocols.weights.average import Averaged
+from server.control import Client
+from server.rounds import ORDERS, Order
+from simulations.engine import task_for
+from simulations.experiment import Experiment
+from simulations.plan import recipe_for
+
+TRIP_DEADLINE_S = 600.0
+
+
+class RunFailed(Exception):
+    """The run ended without a result; says what the coordinator wrote down."""
+
+
+def order_for(experiment: Experiment, base: Base) -> bytes:
+    """Return the encoded order that a coordinator runs."""
+    name = experiment.collaboration.name
+    task = CATALOG[name].wire.encode(task_for(experiment, recipe_for(experiment, base)))
+    return ORDERS.encode(Order(name, tuple(m.name for m in experiment.members), task, TRIP_DEADLINE_S))
+
+
+def watch(client: Client, run: str, rounds: int, console: Console) -> Mapping[str, Any]:
+    """Show progress until the run has ended, and return its last view. Raises: RunFailed."""
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rounds"),
+        TimeElapsedColumn(), console=console,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("the members train", total=rounds)
+        while True:
+            view = client.view(run)
+            trips = view["trips"]
+            said = f"{len(trips[-1]['answered'])} of {trips[-1]['asked']} answered" if trips else "the members train"
+            bar.update(task, completed=min(len(trips), rounds), description=said)
+            if view["state"] == "succeeded":
+                return view
+            if view["state"] == "failed":
+                failure = view["failure"]
+                raise RunFailed(f"{failure.get('error', 'failed')}: {failure.get('message', '')}")
+            time.sleep(0.5)
+
+
+def collect(client: Client, run: str, collaboration: str) -> Averaged:
+    """Return the decoded result of a run that has succeeded."""
+    result = CATALOG[collaboration].wire.decode(client.result(run))
+    assert isinstance(result, Averaged)  # noqa: S101  what this collaboration returns
+    return result

@@ -1,0 +1,82 @@
+"""Print a plan: what an experiment will cost, before anything runs."""
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from client.declared import declare
+from client.model import load_base
+from simulations.experiment import load_experiment
+from simulations.plan import FLOWER_ROUND_S, Plan, make_plan
+from simulations.texts import lay_out, training
+
+
+def plan_file(file: Path, console: Console, json_file: Path | None) -> Plan:
+    """Plan the experiment in `file`, print it, and write it as JSON if asked. Raises: ConfigError."""
+    experiment = load_experiment(file)
+    base = load_base(experiment.model_path)
+    with tempfile.TemporaryDirectory() as folder:
+        texts = training(lay_out(experiment, file, Path(folder)))
+        plan = make_plan(experiment, base, {name: declare(t, base.tokenizer) for name, t in texts.items()})
+    show(plan, console)
+    if json_file is not None:
+        json_file.write_text(json.dumps(as_json(plan), indent=2) + "\n", encoding="utf-8")
+    return plan
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Print the plan."""
+    table = Table(title="what each member will spend")
+    for heading in (
+        "member",
+        "records declared",
+        "sampling rate",
+        "noise multiplier",
+        "epsilon, enforced",
+        "as a fixed plan",
+    ):
+        table.add_column(heading, justify="left" if heading == "member" else "right")
+    for m in plan.members:
+        spent = f"{m.guarantee.epsilon:.3f}" if m.guarantee else "none: a disclosure"
+        tight = f"{m.tight:.3f}" if m.tight is not None else ""
+        noise = f"{m.noise_multiplier:.4f}" if m.noise_multiplier else "0"
+        table.add_row(m.name, str(m.records), f"{m.rate:.5f}", noise, spent, tight)
+    console.print(table)
+    for line in _footnotes(plan):
+        console.print(line, style="dim", highlight=False)
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Return the plan as plain data."""
+    tree = asdict(plan)
+    for member, planned in zip(tree["members"], plan.members, strict=True):
+        member["guarantee"] = str(planned.guarantee) if planned.guarantee else None
+    tree["recipe"]["unit"] = plan.recipe.unit.value
+    return tree | {"round_seconds": plan.round_seconds}
+
+
+def _footnotes(plan: Plan) -> list[str]:
+    r = plan.recipe
+    first = plan.members[0].guarantee
+    lines = []
+    if first is not None:
+        lines += [
+            f"epsilon at delta {first.delta:g}, per {first.unit.value}, {first.relation.value};"
+            f" enforced by {first.accountant}; the tighter figure by PLD holds only if the plan is run as it stands",
+            f"put into each policy.toml, [budget]: orders = [{plan.orders[0]:g}], record_tokens = {r.record_tokens}",
+            "assumed: " + "; ".join(first.assumptions),
+        ]
+    total = (plan.bytes_down + plan.bytes_up) * r.rounds
+    lines += [
+        f"adapter: {r.length} entries; bytes per member: {plan.bytes_down} down and {plan.bytes_up} up a round,"
+        f" {total / 1e6:.2f} MB in all {r.rounds} rounds",
+        f"memory: {plan.memory_bytes / 1e6:.0f} MB, the peak of this process, which did one step",
+        f"time: {plan.step_seconds:.2f} s a step on one core of this machine, measured;"
+        f" {plan.round_seconds:.0f} s a round at each member, and on Flower's road about {FLOWER_ROUND_S:.0f} s more",
+    ]
+    return lines
