@@ -36,7 +36,8 @@ GRACE_S = 6.0  # for the programs to end after SIGTERM
 LAST_MOMENT_S = 2.0  # for tasks to end after their programs
 _EXECUTOR = "flwr.supercore.superexec.executor.subprocess_executor"
 _SUPERNODE = "flwr.supernode.start_client_internal"
-_PRELOADED = ("httpx", "numpy", "msgpack", "flwr.clientapp", "flwr.app")
+_OBJECTS = "flwr.supercore.inflatable.inflatable_utils"
+_PRELOADED = ("httpx", "httpcore", "numpy", "msgpack", "flwr.clientapp", "flwr.app")
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str]) -> None:
     mains = {name: _load(name) for name in (*(p[0] for p in plan.programs), *plan.tasks)}
     for module in _PRELOADED:
         importlib.import_module(module)
+    _pull_sooner()
     gc.freeze()  # the forks share these pages as long as nobody writes to them
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:  # ends with the programs, by the end of file
@@ -160,6 +162,13 @@ def _adapt(nursery: socket.socket, tasks: Sequence[str]) -> None:
     _replace(_EXECUTOR, "subprocess", SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL))
     if _SUPERNODE in sys.modules:
         _replace(_SUPERNODE, "time", SimpleNamespace(sleep=lambda s: time.sleep(IDLE_S if s > 1 else BUSY_S)))
+
+
+def _pull_sooner() -> None:
+    """Have whoever waits for an object that is still on its way look again after 0.1 s; Flower says 1 s."""
+    for name in ("pull_objects", "pull_and_inflate_object_from_tree"):
+        defaults = getattr(importlib.import_module(_OBJECTS), name).__kwdefaults__
+        defaults["initial_backoff"] = min(BUSY_S, defaults["initial_backoff"])
 
 
 def _replace(module: str, name: str, value: object) -> None:
