@@ -83,6 +83,7 @@ class _Idle:
     def contribution(
         self, _recipe: Recipe, _round: int, _adapter: NDArray[np.float32]
     ) -> Disclosed[NDArray[np.float32]]:
+        """Disclose zeros."""
         return self.gate.disclose(_NoWork(), self.account, self.occasion)
 
 

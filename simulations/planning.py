@@ -48,7 +48,7 @@ def show(plan: Plan, console: Console) -> None:
         table.add_row(m.name, str(m.records), f"{m.rate:.5f}", noise, spent, tight)
     console.print(table)
     for line in _footnotes(plan):
-        console.print(line, style="dim", highlight=False)
+        console.print(line, style="dim", highlight=False, markup=False)
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

@@ -192,7 +192,7 @@ def show(comparison: Comparison, console: Console) -> None:
     """Print the comparison as one table, and under it what the figures mean."""
     c = comparison
     for warning in c.warnings:
-        console.print(f"[bold red]{warning}[/]")
+        console.print(warning, style="bold red", markup=False)
     table = Table(title=f"{c.experiment} ({c.road})", caption="held-out text: loss in nats a token; lower is better")
     columns = _columns(c)
     for i, heading in enumerate(columns):
@@ -201,7 +201,7 @@ def show(comparison: Comparison, console: Console) -> None:
         table.add_row(*row)
     console.print(table)
     for line in _footnotes(c):
-        console.print(line, style="dim", highlight=False)
+        console.print(line, style="dim", highlight=False, markup=False)
 
 
 def write_page(comparison: Comparison, file: Path) -> None:

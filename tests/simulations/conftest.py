@@ -1,0 +1,76 @@
+"""Give the simulation tests a tiny model on disk, three small members, and an experiment file that names them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import ByT5Tokenizer, LlamaConfig, LlamaForCausalLM
+
+EXPERIMENT = """
+version = 1
+name = "three small members"
+seed = 7
+unsafe_seeded_randomness = true
+
+[collaboration]
+name = "average"
+rounds = 2
+quorum = 2
+
+[model]
+path = "{model}"
+
+[lora]
+rank = 2
+alpha = 4.0
+targets = ["q_proj", "v_proj"]
+
+[training]
+record_tokens = 16
+steps = 2
+batch_size = 4
+optimizer = "sgd"
+learning_rate = 0.5
+clipping_norm = 1.0
+
+[privacy]
+epsilon = 8.0
+delta = 1e-5
+
+[[members]]
+name = "ash"
+data = "ash"
+
+[[members]]
+name = "birch"
+data = "birch"
+
+[[members]]
+name = "cedar"
+data = "cedar"
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=264, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    ByT5Tokenizer(extra_ids=0).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def experiment_file(tmp_path, tiny_model) -> Path:
+    for name in ("ash", "birch", "cedar"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for i in range(20):
+            (folder / f"{i:02d}.txt").write_text(f"{name} says {i} " * 12, encoding="utf-8")
+    file = tmp_path / "experiment.toml"
+    file.write_text(EXPERIMENT.format(model=tiny_model), encoding="utf-8")
+    return file

@@ -1,0 +1,44 @@
+"""An experiment file is strict, and every mistake is named by file and key."""
+
+import pytest
+
+from privacy.config import ConfigError
+from simulations.demo import EXPERIMENT as DEMO
+from simulations.experiment import load_experiment
+
+
+def test_the_demos_own_file_is_good():
+    experiment = load_experiment(DEMO)
+    assert [m.name for m in experiment.members] == ["networking", "formats", "concurrency"]
+    assert (experiment.privacy.epsilon, experiment.privacy.delta) == (8.0, 1e-5)
+    assert not experiment.unsafe_seeded_randomness
+
+
+def test_a_good_file_becomes_a_recipe(experiment_file):
+    recipe = load_experiment(experiment_file).recipe("b", "l", 10)
+    assert (recipe.rounds, recipe.steps, recipe.epsilon, recipe.adapter_seed) == (2, 2, 8.0, 7)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("rounds = 2", "round = 2", ["collaboration.round", "nearest known: rounds"]),
+        ("rounds = 2", "rounds = 0", ["collaboration", "rounds: expected"]),
+        ('name = "average"', 'name = "averag"', ["collaboration.name", "average"]),
+        ("quorum = 2", "quorum = 4", ["quorum", "at most 3"]),
+        ("epsilon = 8.0", "epsilon = -1.0", ["privacy", "epsilon"]),
+        ("epsilon = 8.0", "", ["privacy", "unsafe_without_noise"]),
+        ("epsilon = 8.0", "epsilon = 8.0\nunsafe_without_noise = true", ["privacy", "unsafe_without_noise"]),
+        ("steps = 2", "steps = 0", ["training"]),
+        ('name = "birch"', 'name = "ash"', ["members", "name of its own"]),
+        ("seed = 7", "seed = -7", ["seed"]),
+        ("version = 1", "version = 9", ["version"]),
+        ("[lora]", "[loar]", ["loar", "nearest known: lora"]),
+    ],
+)
+def test_a_mistake_names_the_file_and_the_key(experiment_file, old, new, words):
+    experiment_file.write_text(experiment_file.read_text().replace(old, new, 1))
+    with pytest.raises(ConfigError) as error:
+        load_experiment(experiment_file)
+    for word in ["experiment.toml", *words]:
+        assert word in str(error.value)

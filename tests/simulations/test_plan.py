@@ -1,0 +1,62 @@
+"""A plan foretells what the ledgers will say, to the digit, and counts real bytes."""
+
+import pytest
+from rich.console import Console
+
+from client.declared import declare
+from client.model import load_base
+from privacy.config import ConfigError
+from simulations.engine import simulate
+from simulations.experiment import load_experiment
+from simulations.plan import make_plan
+from simulations.planning import as_json, plan_file, show
+from simulations.texts import lay_out, training
+
+
+@pytest.fixture
+def planned(experiment_file, tmp_path):
+    experiment = load_experiment(experiment_file)
+    texts = training(lay_out(experiment, experiment_file, tmp_path / "data"))
+    base = load_base(experiment.model_path)
+    return (
+        experiment,
+        texts,
+        base,
+        make_plan(experiment, base, {n: declare(t, base.tokenizer) for n, t in texts.items()}),
+    )
+
+
+def test_the_planned_epsilon_is_what_the_ledgers_then_say(planned, tmp_path):
+    experiment, texts, base, plan = planned
+    _, village = simulate(experiment, texts, base, tmp_path / "village")
+    said = {str(m): v.statement.spent.epsilon for m, v in village.villagers.items()}
+    sent = {str(m): (v.bytes_sent, v.bytes_received) for m, v in village.villagers.items()}
+    village.close()
+    for member in plan.members:
+        assert said[member.name] == pytest.approx(member.guarantee.epsilon, rel=1e-9)
+        assert member.tight < member.guarantee.epsilon <= 8.0
+        up, down = sent[member.name]
+        assert 0 < up - 2 * plan.bytes_up < 1000  # two rounds: an envelope around each
+        assert 0 < down - 2 * plan.bytes_down < 1000
+
+
+def test_a_plan_measures_a_real_step_and_leaves_the_model_as_it_was(planned):
+    *_, base, plan = planned
+    assert plan.step_seconds > 0
+    assert plan.memory_bytes > 10**8
+    assert not any("lora" in name for name, _ in base.model.named_modules())
+
+
+def test_a_printed_plan_has_no_epsilon_without_its_meaning(planned):
+    console = Console(record=True, width=200)
+    show(planned[-1], console)
+    text = console.export_text()
+    for word in ("delta 1e-05", "per record", "add-or-remove", "RDP at a fixed order", "assumed:", "orders = ["):
+        assert word in text
+    assert as_json(planned[-1])["members"][0]["guarantee"].startswith("epsilon")
+
+
+def test_a_plan_for_modules_that_the_model_lacks_names_them(experiment_file):
+    experiment_file.write_text(experiment_file.read_text().replace('"v_proj"', '"v_porj"'))
+    with pytest.raises(ConfigError, match=r"v_porj \(nearest known: v_proj\)"):
+        plan_file(experiment_file, Console(), None)
