@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,9 @@ def load_base(source: str, *, download: bool = False) -> Base:
     Raises:  ConfigError, naming the model and what was expected.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer  # late: half a second, and 30 MB
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # a daemon's log, and a command's own progress, are no place for another
     _check_folder(source)
     options = {"local_files_only": not download, "trust_remote_code": False}
     try:
@@ -119,7 +122,9 @@ class Adapted:
             task_type="CAUSAL_LM",
             fan_in_fan_out=_is_transposed(base.model.get_submodule(layout.slots[0].name)),
         )
-        self.model = get_peft_model(base.model, config).eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in a way that will go
+            self.model = get_peft_model(base.model, config).eval()
         self.modules = {slot.name: base.model.get_submodule(slot.name) for slot in layout.slots}
         with torch.no_grad():
             for slot in layout.slots:
