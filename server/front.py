@@ -54,7 +54,9 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or close what is none."""
-        if scope["type"] == "websocket":
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         elif scope["type"] == "http":
             try:
@@ -63,6 +65,13 @@ class Front:
                 await _answer(send, 413)
             except _Gone:
                 await _answer(send, 408)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Hang up on the SuperLink at the end: a server that stops waits for its TLS connections to say good-bye."""
+        while (event := await receive())["type"] != "lifespan.shutdown":
+            await send({"type": f"{event['type']}.complete"})
+        await self._superlink.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, asked = scope.get("raw_path") or b"", (scope["method"], bool(scope.get("query_string")))

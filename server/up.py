@@ -87,8 +87,8 @@ class Coordinator:
         """Stop all that was started, whatever state it is in."""
         for server in self._servers:
             server.stop()
+        self.superlink.close()  # first: it waits for whoever is connected
         processes.stop(reversed(self._children))
-        self.superlink.close()
         self._held.close()
 
     def _await_superlink(self, stopping: threading.Event) -> None:
@@ -149,7 +149,7 @@ class Server:
                 factory=True,  # called within the event loop
                 http="h11",
                 ws="none",
-                lifespan="off",
+                lifespan="auto",
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -33,6 +33,7 @@ Main = Callable[[], object]
 IDLE_S = 0.5  # how often an idle SuperNode asks the SuperLink for letters; Flower says 3 s
 BUSY_S = 0.1  # how often a busy one looks whether the answer is there; Flower says 0.5 s
 GRACE_S = 6.0  # for the programs to end after SIGTERM
+HEARD_S = 2.0  # after which a program that is still there has not heard the first SIGTERM
 LAST_MOMENT_S = 2.0  # for tasks to end after their programs
 _EXECUTOR = "flwr.supercore.superexec.executor.subprocess_executor"
 _SUPERNODE = "flwr.supernode.start_client_internal"
@@ -189,14 +190,18 @@ def _keep(children: Sequence[int]) -> NoReturn:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     statuses: dict[int, int] = {}
-    deadline = float("inf")
+    due = [float("inf")] * 2  # when to send SIGTERM, and when SIGKILL
     while len(statuses) < len(children):
-        time.sleep(0.1)
+        time.sleep(0.05)
         _bury(children, statuses)
-        if deadline == float("inf") and (stopping or statuses):
+        now = time.monotonic()
+        if due[1] == float("inf") and (statuses or stopping):
+            # Who stops us usually signals the whole group, and a second SIGTERM would cut a good-bye short.
+            due = [now if statuses else now + HEARD_S, now + GRACE_S]
+        if now >= due[0]:
             _signal(children, statuses, signal.SIGTERM)
-            deadline = time.monotonic() + GRACE_S
-        elif time.monotonic() > deadline:
+            due[0] = float("inf")
+        if now >= due[1]:
             _signal(children, statuses, signal.SIGKILL)
     _end_as(statuses[children[0]])
 
