@@ -73,7 +73,7 @@ class OneProcess(Grid):
 def in_a_task() -> Iterator[None]:
     """Messages can be made only within a Flower task."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("task_id", "run_id", "node_id"):
+        for name in ("_task_id", "_run_id", "_node_id"):
             patch.setattr(TaskIdentity, name, 1)
         yield
 
