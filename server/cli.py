@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +39,8 @@ def up(folder: FolderArgument) -> None:
     from server.up import up as run
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     with _errors():
         run(folder)
 
@@ -78,16 +81,16 @@ def status(
         typer.echo(f"run {run['id']}  {run['state']}, {run['trips']} trips")
 
 
-class _errors:  # noqa: N801  reads as a phrase after `with`
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
     """Turn a fault that is the operator's to mend into one line and exit status 2."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+    try:
+        yield
+    except Exception as error:
         from server.control import ControlError
         from server.superlink import Unreachable
 
-        if isinstance(error, ConfigError | ControlError | Unreachable):
-            typer.echo(f"parley: {error}", err=True)
-            raise typer.Exit(2) from None
+        if not isinstance(error, ConfigError | ControlError | Unreachable):
+            raise
+        typer.echo(f"parley: {error}", err=True)
+        raise typer.Exit(2) from None

@@ -33,6 +33,8 @@ def run(folder: RunFolder, road: Carrier, silent: Silent = dict) -> None:
             write_whole(folder.result, _drive(folder, road, silent))
         except (ProtocolError, Refused, ConfigError) as ours:  # their texts hold names, counts and limits
             folder.fail(type(ours).__name__, str(ours))
+        except OSError:
+            raise  # a full disk is no end: the run is started again, and resumes
         except Exception as bug:
             folder.fail(type(bug).__name__, "")  # a stranger's text may hold anything
             raise

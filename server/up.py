@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -79,9 +80,15 @@ class Coordinator:
             self._revive()
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + TEND_S
-                with contextlib.suppress(Unreachable):
-                    self.runs.tend(afresh=not self._ready.is_set())
-                    self._ready.set()
+                self._look_after_runs()
+
+    def _look_after_runs(self) -> None:
+        """Start again what was interrupted; a full disk or a restarting SuperLink is for the next time."""
+        try:
+            self.runs.tend(afresh=not self._ready.is_set())
+            self._ready.set()
+        except (Unreachable, OSError, sqlite3.Error) as error:
+            log.warning("runs could not be looked after (%s)", type(error).__name__)
 
     def stop(self) -> None:
         """Stop all that was started, whatever state it is in."""

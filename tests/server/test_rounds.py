@@ -130,6 +130,20 @@ def test_the_text_of_a_strange_error_is_not_written_down(tmp_path: Path) -> None
     assert b"canary" not in b"".join(f.read_bytes() for f in folder.root.rglob("*") if f.is_file())
 
 
+def test_a_full_disk_is_no_end_and_the_run_resumes_when_there_is_room(tmp_path: Path) -> None:
+    town = village(tmp_path)
+    folder = made(tmp_path, town, order(sorted(town.houses), rounds=2))
+    blocked = folder.journal / "000001.part"
+    blocked.mkdir()  # the second trip cannot be written down
+    with pytest.raises(OSError, match="000001"):
+        rounds.run(folder, town.road)
+    assert not folder.ended
+    blocked.rmdir()
+    rounds.run(folder, town.road)
+    assert result(folder).answered == (3, 3)
+    assert [len(list(h.ledger.entries())) for h in town.houses.values()] == [2, 2, 2]
+
+
 def test_a_journal_refuses_a_coordinator_that_asks_something_else_on_replay(tmp_path: Path) -> None:
     Journal(tmp_path, tmp_path / "p", dict)({A: b"1", B: b"2"})
     other = Journal(tmp_path, tmp_path / "p", dict)
