@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from client.clipping import Clipper
 from client.data import Records, cut
 from client.declared import Declared
 from client.dp_training import DpSgd, Schedule, UnsafePlainSgd
@@ -63,14 +64,22 @@ class House:
     def fit(self, recipe: Recipe) -> "Fitted":
         """Return model and records made ready for `recipe`; those of the last recipe are kept.
 
-        Raises: PeerError for a recipe that does not fit this model or asks for too much.
+        Raises: PeerError for a recipe that does not fit this model or asks for too much; LocalError for a model
+                that mixes the records of a batch.
         """
         key = (recipe.layout, recipe.base, recipe.record_tokens, recipe.length, recipe.rank, recipe.alpha)
         if self._fitted is not None and self._fitted[0] == key:
             return self._fitted[1]
         adapted = self._adapt(recipe)
-        self._fitted = key, Fitted(adapted, cut(self.documents(), self.base.tokenizer, recipe.record_tokens))
-        return self._fitted[1]
+        try:
+            # Before the gate: a model on which clipping bounds nothing must cost no budget.
+            Clipper(adapted, recipe.clipping_norm, 1).check_isolation(np.zeros(recipe.length), recipe.record_tokens)
+            fitted = Fitted(adapted, cut(self.documents(), self.base.tokenizer, recipe.record_tokens))
+        except BaseException:
+            adapted.remove()
+            raise
+        self._fitted = key, fitted
+        return fitted
 
     def close(self) -> None:
         """Give the model back as it was, and close the ledger."""

@@ -1,12 +1,15 @@
 """A program: the member's real daemon, mailbox and shelf around a tiny collaboration that echoes.
 
-    python echo_daemon.py SOCKET SHELF IDENTITY COORDINATOR_KEY
+    python echo_daemon.py SOCKET SHELF IDENTITY COORDINATOR_KEY [LARGEST_FILE]
+
+With LARGEST_FILE bytes no file may grow beyond it, as on a disk that is full.
 
 `Say("boom ...")` raises with the words in the exception; `Say("sleep N")` takes N seconds; `Say("refuse")` is
 refused; `Say("fill")` finds the disk full. The answer to anything else holds random bytes, so that a second answer
 could not be the first by chance.
 """
 
+import resource
 import secrets
 import sys
 import time
@@ -75,6 +78,8 @@ def main() -> None:
     log_quietly()
 
     def open_home() -> Mailbox:
+        if len(sys.argv) > 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[5]), int(sys.argv[5])))
         return Mailbox(
             MemberId("clinic"),
             Identity.from_pem(Path(identity).read_bytes()),

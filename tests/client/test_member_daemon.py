@@ -1,5 +1,6 @@
 """The daemon as a real process on a Unix socket: letters in, letters out, and nothing of what is inside."""
 
+import grp
 import importlib.util
 import os
 import secrets
@@ -19,6 +20,8 @@ import httpx
 import pytest
 
 from client.mailbox import SqliteShelf
+from client.serve import listen
+from privacy.config import ConfigError
 from protocols.keys import Identity
 from protocols.post import Letter, seal, unseal
 
@@ -49,9 +52,10 @@ class Daemon:
         self.http = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), timeout=60)
         self.start()
 
-    def start(self) -> None:
+    def start(self, *limits: str) -> None:
         command = [sys.executable, str(ROOT / "tests/client/echo_daemon.py"), str(self.socket)]
         command += [str(self.folder / "mailbox.db"), str(self.folder / "identity.key"), str(self.coordinator.public)]
+        command += limits
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=log
@@ -188,6 +192,28 @@ def test_only_the_owner_may_open_the_socket(daemon: Daemon) -> None:
 def test_no_page_describes_the_service(daemon: Daemon) -> None:
     for path in ("/", "/docs", "/openapi.json", "/redoc", "/letter"):
         assert daemon.http.get(f"http://daemon{path}").status_code in (404, 405)
+
+
+def test_a_full_disk_is_said_in_one_word_and_the_letter_is_answered_once_there_is_room(daemon: Daemon) -> None:
+    letter = daemon.letter("good morning " * 10_000)
+    daemon.stop()
+    daemon.start("90000")
+    assert _word(daemon.post(letter)) == (507, "storage")
+    assert "ShelfUnavailable" in daemon.log.read_text()
+    daemon.stop()
+    daemon.start()
+    first, second = daemon.post(letter), daemon.post(letter)
+    assert first.status_code == 200
+    assert first.content == second.content
+
+
+def test_a_group_may_open_the_socket_if_the_operator_says_so(tmp_path: Path) -> None:
+    name = grp.getgrgid(os.getgid()).gr_name
+    with tempfile.TemporaryDirectory() as folder, listen(Path(folder) / "d.sock", name) as listener:
+        assert stat.S_IMODE((Path(folder) / "d.sock").stat().st_mode) == 0o660
+        assert listener.family == socket.AF_UNIX
+    with tempfile.TemporaryDirectory() as folder, pytest.raises(ConfigError, match="no such group"):
+        listen(Path(folder) / "d.sock", "no-such-group")
 
 
 def test_the_daemon_ends_at_once_on_sigterm_even_in_the_middle_of_a_letter(daemon: Daemon) -> None:

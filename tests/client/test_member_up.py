@@ -160,6 +160,22 @@ def test_a_mistake_in_a_file_is_named_before_anything_is_started(
     assert not list((home / "run").glob("*.pid"))
 
 
+def test_a_road_that_was_moved_out_of_its_home_is_enough_for_the_supernode(home: Path, tmp_path: Path) -> None:
+    moved = (home / "road").rename(tmp_path / "moved")
+    text = (moved / "road.toml").read_text()
+    (moved / "road.toml").write_text(text.replace("address", "adress"))
+    done = _parley("up", str(moved), "--only", "supernode")
+    assert (done.returncode, "road.toml: adress: unknown key (nearest known: address)" in done.stderr) == (2, True)
+    (moved / "road.toml").write_text(text)
+    running = Up(moved, "--only", "supernode")
+    try:
+        running.until((moved / "run" / "supernode.pid").exists)
+    finally:
+        running.process.terminate()
+        assert running.process.wait(30) == 0
+    assert not list((moved / "run").glob("*.pid"))
+
+
 @pytest.mark.parametrize("gone", ["mailbox.db", "ledger.db"])
 def test_a_home_whose_memory_of_what_left_is_gone_does_not_come_up(
     up: Callable[..., Up], home: Path, gone: str
