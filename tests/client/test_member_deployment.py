@@ -68,8 +68,8 @@ class Town:
         layout = layout_of(base, rank=2, alpha=4.0, targets=("q_proj", "v_proj"), adapter_seed=3)
         recipe = Recipe(
             base=base.digest, layout=layout.digest, length=layout.size, rank=2, alpha=4.0,
-            targets=("q_proj", "v_proj"), adapter_seed=3, record_tokens=16, rounds=1, steps=2, batch_size=8, optimizer="sgd", learning_rate=0.1,
-            clipping_norm=1.0, unit=Unit.RECORD, epsilon=1.0, delta=1e-5,
+            targets=("q_proj", "v_proj"), adapter_seed=3, record_tokens=16, rounds=1, steps=2, batch_size=8,
+            optimizer="sgd", learning_rate=0.1, clipping_norm=1.0, unit=Unit.RECORD, epsilon=1.0, delta=1e-5,
         )  # fmt: skip
         task = CATALOG["average"].wire.encode(Average(recipe, 1, np.zeros(recipe.length, np.float32)))
         run = self.client.submit(ORDERS.encode(Order("average", NAMES, task, float(deadline_s))))
