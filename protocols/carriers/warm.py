@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
 Main = Callable[[], object]
@@ -35,10 +35,6 @@ BUSY_S = 0.1  # how often a busy one looks whether the answer is there; Flower s
 GRACE_S = 6.0  # for the programs to end after SIGTERM
 HEARD_S = 2.0  # after which a program that is still there has not heard the first SIGTERM
 LAST_MOMENT_S = 2.0  # for tasks to end after their programs
-_EXECUTOR = "flwr.supercore.superexec.executor.subprocess_executor"
-_SUPERNODE = "flwr.supernode.start_client_internal"
-_OBJECTS = "flwr.supercore.inflatable.inflatable_utils"
-_PRELOADED = ("httpx", "httpcore", "numpy", "msgpack", "flwr.clientapp", "flwr.app")
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -68,8 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     """Load the code, fork the programs, and end when one of them does, with the first one's status."""
     plan = Plan.parse(arguments)
     mains = {name: _load(name) for name in (*(p[0] for p in plan.programs), *plan.tasks)}
-    for module in _PRELOADED:
-        importlib.import_module(module)
+    _preload()
     _pull_sooner()
     gc.freeze()  # the forks share these pages as long as nobody writes to them
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -160,23 +155,35 @@ def _adapt(nursery: socket.socket, tasks: Sequence[str]) -> None:
             return subprocess.Popen(command, stdout=stdout, **rest)
         return nursery.send(json.dumps([list(command), stdout == subprocess.DEVNULL]).encode())
 
-    _replace(_EXECUTOR, "subprocess", SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL))
-    if _SUPERNODE in sys.modules:
-        _replace(_SUPERNODE, "time", SimpleNamespace(sleep=lambda s: time.sleep(IDLE_S if s > 1 else BUSY_S)))
+    executor = importlib.import_module("flwr.supercore.superexec.executor.subprocess_executor")
+    _replace(executor, "subprocess", SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL))
+    supernode = sys.modules.get("flwr.supernode.start_client_internal")
+    if supernode is not None:
+        _replace(supernode, "time", SimpleNamespace(sleep=lambda s: time.sleep(IDLE_S if s > 1 else BUSY_S)))
+
+
+def _preload() -> None:
+    """Load what every task needs before it comes to its app."""
+    importlib.import_module("httpx")
+    importlib.import_module("httpcore")
+    importlib.import_module("numpy")
+    importlib.import_module("msgpack")
+    importlib.import_module("flwr.app")
+    importlib.import_module("flwr.clientapp")
 
 
 def _pull_sooner() -> None:
     """Have whoever waits for an object that is still on its way look again after 0.1 s; Flower says 1 s."""
+    objects = importlib.import_module("flwr.supercore.inflatable.inflatable_utils")
     for name in ("pull_objects", "pull_and_inflate_object_from_tree"):
-        defaults = getattr(importlib.import_module(_OBJECTS), name).__kwdefaults__
+        defaults = getattr(objects, name).__kwdefaults__
         defaults["initial_backoff"] = min(BUSY_S, defaults["initial_backoff"])
 
 
-def _replace(module: str, name: str, value: object) -> None:
+def _replace(module: ModuleType, name: str, value: object) -> None:
     """Replace what a module imported as `name`. Raises: AttributeError if it has none."""
-    loaded = importlib.import_module(module)
-    getattr(loaded, name)
-    setattr(loaded, name, value)
+    getattr(module, name)
+    setattr(module, name, value)
 
 
 def _keep(children: Sequence[int]) -> NoReturn:

@@ -45,7 +45,7 @@ def test_the_programs_run_as_a_file_and_bring_none_of_our_modules(tmp_path: Path
 
 def test_it_refuses_to_start_where_flowers_modules_are_not_as_expected() -> None:
     with pytest.raises(AttributeError):
-        warm._replace("json", "no_such_name", None)
+        warm._replace(json, "no_such_name", None)
 
 
 def keeper(folder: Path, *codes: str) -> processes.Child:
