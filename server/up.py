@@ -112,6 +112,7 @@ class Coordinator:
         for place, child in enumerate(self._children):
             if not child.running and time.monotonic() - child.started > _RESTART_S:
                 log.warning("%s ended with status %s and is started again", child.name, child.returncode)
+                self._ready.clear()  # its ServerApps died with it: their runs are started afresh
                 processes.stop([child])
                 self._children[place] = processes.start(child.program)
 

@@ -201,6 +201,15 @@ def test_a_coordinator_that_is_killed_in_mid_run_resumes_from_its_journal(town: 
         assert len(entries) == 4  # and was charged once
 
 
+def test_a_superlink_that_is_killed_in_mid_run_is_started_again_and_the_run_goes_on(town: Deployment) -> None:
+    run = town.client.submit(order(list(NAMES), rounds=3))
+    until(lambda: len(town.client.view(run)["trips"]) >= 1, 60)
+    os.killpg(int((town.folder.run / "flower.pid").read_text().split()[0]), signal.SIGKILL)
+    view = town.await_run(run, 180)
+    assert view["state"] == "succeeded"
+    assert [t["answered"] for t in view["trips"]] == [sorted(NAMES)] * 3  # type: ignore[attr-defined]
+
+
 def test_a_round_goes_on_without_a_supernode_that_was_killed(town: Deployment) -> None:
     carol = town.members[2]
     for child in carol.children:
