@@ -64,13 +64,19 @@ class Nodes:
 
 
 def settle(
-    experiment: Experiment, texts: Mapping[str, MemberText], folder: Path, orders: tuple[float, ...] = ()
+    experiment: Experiment,
+    texts: Mapping[str, MemberText],
+    folder: Path,
+    orders: tuple[float, ...] = (),
+    dialled: str = "",
 ) -> Nodes:
     """Make the folders of a coordinator and of every member, each with the policy that the experiment needs.
 
+    Members dial `dialled` (host:port) where something stands between them and the coordinator.
     Raises: ConfigError; the folder must be new.
     """
-    coordinator = coordinator_folder.init(folder / "coordinator", f"{_HOST}:{_free_port()}")
+    listen = f"{_HOST}:{_free_port()}"
+    coordinator = coordinator_folder.init(folder / "coordinator", dialled or listen, listen)
     homes = {}
     for name, text in texts.items():
         invitation = folder / f"{name}.invitation.toml"
