@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from dp_accounting import SelfComposedDpEvent
 from numpy.typing import NDArray
 
 from client.clipping import Clipper
@@ -144,7 +145,7 @@ class Visit:
     def contribution(
         self,
         recipe: Recipe,
-        round_: int,  # noqa: ARG002  its order is the state's concern
+        round_: int,
         adapter: Vector,
     ) -> Released[Vector] | Disclosed[Vector]:
         """Train from `adapter` and return the delta (length,), through the gate.
@@ -153,14 +154,17 @@ class Visit:
         Raises:  PeerError for a recipe that does not fit this home; Refused, in which case nothing was charged.
         """
         house, account = self.house, Account(self.house.dataset, self.gate.policy.budget)
-        schedule = self._schedule(recipe)
+        self.gate.policy.permit(self.occasion, noisy=recipe.epsilon is not None)  # before any work for a stranger
         self._require_unit(recipe)
+        schedule = self._schedule(recipe)
         fitted = house.fit(recipe)
         if recipe.epsilon is None:
             unprotected = UnsafePlainSgd(fitted.adapted, fitted.records, adapter, schedule)
             return self.gate.disclose(unprotected, account, self.occasion)
         sigma = noise_multiplier(recipe, recipe.epsilon, schedule.rate, opened(house.ledger, account))
         mechanism = DpSgd(fitted.adapted, fitted.records, adapter, schedule, sigma)
+        if round_ == 0:  # a run that cannot be finished is refused before it has cost anything
+            house.ledger.require_room(account, SelfComposedDpEvent(mechanism.event, recipe.rounds), self.occasion)
         return self.gate.release(mechanism, account, self.occasion)
 
     def _schedule(self, recipe: Recipe) -> Schedule:
@@ -189,10 +193,6 @@ class Visit:
             raise LevelForbidden(f"the budget is per {budget.unit.value}, the recipe per record")
         if budget.record_tokens != recipe.record_tokens:  # else a partner could make a record of one word
             raise LevelForbidden(f"the budget is per {budget.record_tokens} tokens, not {recipe.record_tokens}")
-        if recipe.record_tokens % budget.record_tokens:  # a multiple protects the records that it is made of
-            raise LevelForbidden(
-                f"records of {recipe.record_tokens} tokens, the budget's have {budget.record_tokens}"
-            )
 
 
 def unsafe_seed(seed: int, member: MemberId, number: int) -> int:

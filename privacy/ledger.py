@@ -9,7 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dp_accounting import DpEvent
@@ -108,6 +108,19 @@ class Ledger:
         """
         return self._enter(account, occasion, to_json(event), event)
 
+    def require_room(self, account: Account, event: DpEvent, occasion: Occasion) -> None:
+        """Return if `event` would fit into the account now; nothing is charged or reserved.
+
+        For asking about a whole run on its first occasion, so that a run that cannot be finished is refused before
+        it has cost anything. An occasion that was charged already has begun: there is nothing to ask.
+        Raises: BudgetExceeded, Refused, LedgerUnavailable.
+        """
+        with self._transaction() as db:
+            if _entry(db, occasion) is not None:
+                return
+            row = _find(db, account) or _fresh(account.budget)
+            _totals(row, accountant.cost(event, row.orders), account.budget.epsilon)
+
     def disclose(self, account: Account, occasion: Occasion) -> Receipt:
         """Write down a release that has no epsilon. Raises: Refused, LedgerUnavailable."""
         return self._enter(account, occasion, None, None)
@@ -115,7 +128,7 @@ class Ledger:
     def statement(self, account: Account) -> Statement:
         """Return what the account has spent, by the filter's own sum."""
         with self._transaction() as db:
-            row = _find(db, account) or _Row(0, account.budget.epsilon, account.budget.delta, (), ())
+            row = _find(db, account) or _fresh(account.budget)
             counts = db.execute(
                 "SELECT count(event), count(*) - count(event) FROM entries WHERE account = ?", (row.id,)
             ).fetchone()
@@ -135,16 +148,17 @@ class Ledger:
     def accounts(self) -> tuple[Account, ...]:
         """Return every account that was opened, with the budget it was opened with."""
         with self._lock:
-            rows = self._db.execute("SELECT dataset, epsilon, delta, unit, relation, orders FROM accounts").fetchall()
+            rows = self._db.execute(
+                "SELECT dataset, epsilon, delta, unit, relation, orders, record_tokens FROM accounts"
+            ).fetchall()
         return tuple(
-            Account(d, Budget(e, delta, Unit(u), Relation(r), tuple(json.loads(o)))) for d, e, delta, u, r, o in rows
+            Account(d, Budget(e, delta, Unit(u), Relation(r), tuple(json.loads(o)), t))
+            for d, e, delta, u, r, o, t in rows
         )
 
     def _enter(self, account: Account, occasion: Occasion, event: str | None, charged: DpEvent | None) -> Receipt:
         with self._transaction() as db:
-            known = db.execute(
-                "SELECT seq, event FROM entries WHERE session = ? AND number = ?", occasion.key
-            ).fetchone()
+            known = _entry(db, occasion)
             if known is not None:
                 if known[1] != event:
                     raise Refused("this letter was charged for something else already")
@@ -192,6 +206,14 @@ class _Row:
     totals: tuple[int, ...]
 
 
+def _entry(db: sqlite3.Connection, occasion: Occasion) -> tuple[int, str | None] | None:
+    """Return the sequence number and the event of the entry that this occasion has."""
+    found: tuple[int, str | None] | None = db.execute(
+        "SELECT seq, event FROM entries WHERE session = ? AND number = ?", occasion.key
+    ).fetchone()
+    return found
+
+
 def _find(db: sqlite3.Connection, account: Account) -> _Row | None:
     budget = account.budget
     row = db.execute(
@@ -209,10 +231,14 @@ def _find(db: sqlite3.Connection, account: Account) -> _Row | None:
     return found
 
 
-def _open(db: sqlite3.Connection, account: Account) -> _Row:
-    budget = account.budget
+def _fresh(budget: Budget) -> _Row:
+    """Return the account that `budget` would open."""
     orders = budget.orders or accountant.default_orders(budget.epsilon, budget.delta)
-    totals = (0,) * len(orders)
+    return _Row(0, budget.epsilon, budget.delta, orders, (0,) * len(orders))
+
+
+def _open(db: sqlite3.Connection, account: Account) -> _Row:
+    budget, row = account.budget, _fresh(account.budget)
     made = db.execute(
         "INSERT INTO accounts (dataset, unit, relation, epsilon, delta, orders, record_tokens, totals)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -222,22 +248,27 @@ def _open(db: sqlite3.Connection, account: Account) -> _Row:
             budget.relation.value,
             budget.epsilon,
             budget.delta,
-            json.dumps(orders),
+            json.dumps(row.orders),
             budget.record_tokens,
-            json.dumps(totals),
+            json.dumps(row.totals),
         ),
     )
-    return _Row(int(made.lastrowid or 0), budget.epsilon, budget.delta, orders, totals)
+    return replace(row, id=int(made.lastrowid or 0))
 
 
 def _add(db: sqlite3.Connection, row: _Row, cost: Sequence[int], allowed: float) -> None:
-    """Add `cost` to the totals, or refuse. An operator may lower a budget at any time, and never raise it."""
+    """Add `cost` to the totals, or refuse."""
+    db.execute("UPDATE accounts SET totals = ? WHERE id = ?", (json.dumps(_totals(row, cost, allowed)), row.id))
+
+
+def _totals(row: _Row, cost: Sequence[int], allowed: float) -> tuple[int, ...]:
+    """Return the totals with `cost`, or refuse. An operator may lower a budget at any time, and never raise it."""
     totals = tuple(t + c for t, c in zip(row.totals, cost, strict=True))
     limit = min(row.epsilon, allowed)
     would = accountant.epsilon(totals, row.orders, row.delta)
     if not would <= limit:  # a NaN is refused too
         raise BudgetExceeded(f"the release would bring epsilon to {would:.3f}, the budget is {limit:g}")
-    db.execute("UPDATE accounts SET totals = ? WHERE id = ?", (json.dumps(totals), row.id))
+    return totals
 
 
 def _guarantee(account: Account, row: _Row, spent: float) -> Guarantee:

@@ -77,7 +77,8 @@ def zeros(recipe: Recipe) -> np.ndarray:
 
 
 def contribute(house: House, recipe: Recipe, at: Occasion | None = None) -> Released | Disclosed:
-    return house.open(at or occasion()).contribution(recipe, 0, zeros(recipe))
+    at = at or occasion()
+    return house.open(at).contribution(recipe, at.number, zeros(recipe))
 
 
 def charges(house: House) -> int:
@@ -104,6 +105,19 @@ def test_all_rounds_of_a_recipe_for_the_whole_budget_fit_and_one_more_does_not(
     with pytest.raises(BudgetExceeded):
         contribute(house, recipe, occasion(recipe.rounds))
     assert charges(house) == recipe.rounds
+
+
+def test_a_run_that_cannot_be_finished_is_refused_before_its_first_round_costs_anything(
+    make_house: MakeHouse, recipe: Recipe
+) -> None:
+    house = make_house()
+    contribute(house, recipe)
+    with pytest.raises(BudgetExceeded):
+        contribute(house, recipe, occasion(session="another"))
+    assert charges(house) == 1
+    contribute(house, recipe)  # the same letter again, as after a crash: it has begun, and goes on
+    contribute(house, recipe, occasion(1))
+    assert charges(house) == 2
 
 
 def test_a_recipe_for_less_than_the_budget_costs_less_and_gets_no_absurd_noise(
@@ -213,6 +227,7 @@ def test_a_session_of_the_same_name_with_another_partner_or_member_pays_for_itse
 ) -> None:
     stranger = "ed25519:" + "B" * 43
     house = make_house(Policy(1, BUDGET, (ALLOWED, replace(ALLOWED, partner=stranger))))
+    recipe = replace(recipe, epsilon=1.0)  # three such runs fit
     contribute(house, recipe)
     contribute(house, recipe, occasion(partner=stranger))
     contribute(replace(house, member=MemberId("bank")), recipe)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from dp_accounting import GaussianDpEvent, LaplaceDpEvent
+from dp_accounting import GaussianDpEvent, LaplaceDpEvent, SelfComposedDpEvent
 
 from privacy.ledger import Account, Ledger
 from privacy.occasion import Occasion
@@ -170,3 +170,21 @@ def test_a_statement_prints_no_epsilon_without_what_it_means(ledger):
     said = str(ledger.statement(ACCOUNT).spent)
     for word in ("delta 1e-05", "per record", "add-or-remove", "RDP at a fixed order"):
         assert word in said
+
+
+def test_a_listed_account_is_the_account_that_was_opened(ledger):
+    account = Account("data", replace(BUDGET, record_tokens=64, orders=(10.0,)))
+    ledger.charge(account, EVENT, occasion(0))
+    assert ledger.accounts() == (account,)
+    assert ledger.statement(ledger.accounts()[0]).charges == 1
+
+
+def test_whether_a_whole_run_fits_is_answered_before_anything_is_charged(ledger):
+    whole = SelfComposedDpEvent(EVENT, 1000)
+    with pytest.raises(BudgetExceeded):
+        ledger.require_room(ACCOUNT, whole, occasion(0))
+    ledger.require_room(ACCOUNT, EVENT, occasion(0))
+    assert list(ledger.entries()) == []
+    assert ledger.accounts() == ()
+    ledger.charge(ACCOUNT, EVENT, occasion(0))
+    ledger.require_room(ACCOUNT, whole, occasion(0))  # this one has begun: asked again after a crash, it goes on
