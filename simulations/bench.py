@@ -71,6 +71,7 @@ class _NoWork:
     """Be the work itself, of no length: what is left to measure is what the engine adds."""
 
     def draw(self, randomness: Randomness) -> NDArray[np.float32]:  # noqa: ARG002  a draw takes randomness
+        """Return zeros."""
         return np.zeros(LENGTH, np.float32)
 
 

@@ -104,6 +104,7 @@ class _Mailbox:
     end: Deliver
 
     def deliver(self, sealed: bytes, /) -> bytes:
+        """Return the sealed answer."""
         return self.end(sealed)
 
 
