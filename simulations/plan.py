@@ -23,7 +23,7 @@ from protocols.weights.average import WIRE, Contribute, Contributed, Recipe
 from simulations.experiment import Experiment
 
 _ORDERS = tuple(round(1.5 + k / 4, 2) for k in range(60)) + tuple(float(a) for a in range(17, 65))
-FLOWER_ROUND_S = 12.0  # what Flower's road adds to a round: polls, and a new process for each message
+FLOWER_ROUND_S = 3.0  # what Flower's road adds to a round with three members on two cores, measured (docs/log.md)
 
 
 @dataclass(frozen=True, slots=True)
