@@ -57,16 +57,18 @@ def load_base(source: str, *, download: bool = False) -> Base:
     if report["missing_keys"] or report["mismatched_keys"]:  # transformers would make such weights up, at random
         raise ConfigError(source, "model", "weights that the configuration asks for are missing, or of another shape")
     model.eval().requires_grad_(False)
-    return Base(source, model, tokenizer, digest(model))
+    return Base(source, model, tokenizer, digest(model, tokenizer))
 
 
-def digest(model: Any) -> str:
-    """Return SHA-256 over the configuration and every weight: names, types, shapes and bytes, in order of name.
+def digest(model: Any, tokenizer: Any) -> str:
+    """Return SHA-256 over the configuration, the vocabulary and every weight: names, types, shapes and bytes.
 
-    What only says where or by which version the model was saved is left out.
+    The vocabulary, since one record of tokens must be the same record everywhere. What only says where or by which
+    version the model was saved is left out.
     """
     config = {key: value for key, value in model.config.to_dict().items() if key not in _VOLATILE}
     state = hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":"), default=str).encode())
+    state.update(json.dumps(sorted(tokenizer.get_vocab().items())).encode())
     for name, tensor in sorted(model.state_dict().items()):
         state.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

@@ -48,6 +48,13 @@ def test_one_changed_weight_or_setting_changes_the_digest(folders, copy):
     assert load_base(str(copy)).digest != load_base(str(folders("llama"))).digest
 
 
+def test_another_vocabulary_is_another_base(folders, copy):
+    tokenizer = load_base(str(copy)).tokenizer
+    tokenizer.add_tokens(["oncology"])
+    tokenizer.save_pretrained(copy)
+    assert load_base(str(copy)).digest != load_base(str(folders("llama"))).digest
+
+
 def test_pickled_weights_are_refused_by_name(copy):
     (copy / "model.safetensors").unlink()
     torch.save({}, copy / "pytorch_model.bin")
