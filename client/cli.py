@@ -45,9 +45,9 @@ def init(
     policy_file: Annotated[Path | None, typer.Option("--policy", help="Start from this policy of yours.")] = None,
 ) -> None:
     """Make a home: keys, settings, and a policy for you to edit. Nothing is ever written over."""
+    from client.data import Format
     from client.init import Wishes
     from client.init import init as make_home
-    from client.settings import Format
 
     with _explained():
         wishes = Wishes(invitation, model, data, Format(format.value), text_column, ledger, account, policy_file)

@@ -7,16 +7,26 @@ Learns:  who reads an error: the file, a line or byte number, a column's name; n
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from client.settings import Format
 from privacy.config import ConfigError, nearest
 
 _PIECE = 2**16  # characters given to a tokenizer at once: its bookkeeping takes a hundred bytes for each
+
+
+class Format(Enum):
+    """Name how the data lies on disk."""
+
+    AUTO = "auto"
+    JSONL = "jsonl"
+    TEXT = "text"
+    FOLDER = "folder"
+    DATASETS = "datasets"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from client.data import documents
+from client.data import Format, documents
 from client.declared import Declared, declare
 from client.folder import Folder, Road, make_private_folder, write_private
 from client.invitation import Invitation
@@ -18,7 +18,6 @@ from client.settings import (
     MOST_SOCKET_BYTES,
     CoordinatorSettings,
     DataSettings,
-    Format,
     ModelSettings,
     RoadSettings,
     Settings,

@@ -4,24 +4,14 @@ import json
 import os
 import stat
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
+from client.data import Format
 from client.declared import Declared
 from client.invitation import is_address, is_name
 from privacy.config import ConfigError, read_config
 
 MOST_SOCKET_BYTES = 107  # sun_path of Linux, less its final zero byte
-
-
-class Format(Enum):
-    """Name how the data lies on disk."""
-
-    AUTO = "auto"
-    JSONL = "jsonl"
-    TEXT = "text"
-    FOLDER = "folder"
-    DATASETS = "datasets"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.data import cut, documents, encode
-from client.settings import Format
+from client.data import Format, cut, documents, encode
 from privacy.config import ConfigError
 
 SAVED = Path(__file__).parent / "saved"  # written by `datasets` 5.2: save_to_disk
