@@ -4,7 +4,9 @@ lay out the silos ─▶ init, invite ─▶ start all processes ─▶ run the 
                   ─▶ train the yardsticks (alone, pooled) ─▶ table, report.html, report.json, the adapter
 """
 
+import os
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from simulations.texts import MemberText, lay_out, training
 from simulations.yardsticks import Job, judged, yardsticks
 
 EXPERIMENT = Path(__file__).parent / "demo.toml"
+_LONGEST_FOLDER = 50  # bytes: a socket's path has at most 100, and a member's folder comes between
 ROAD = "over Flower, on real nodes on this machine"
 
 
@@ -87,6 +90,15 @@ def _make_room(folder: Path) -> None:
     mark.touch()
 
 
+def _room_for_sockets(folder: Path) -> Path:
+    """Return `folder`, or a folder with a short path where the path of a socket in it would be too long."""
+    if len(os.fsencode(folder.absolute())) <= _LONGEST_FOLDER:
+        return folder
+    short = Path(tempfile.mkdtemp(prefix="parley-"))
+    (folder / "nodes").symlink_to(short / "nodes")
+    return short
+
+
 def _run(
     experiment: Experiment,
     base: Base,
@@ -96,7 +108,7 @@ def _run(
     folder: Path,
     console: Console,
 ) -> Ran:
-    settled = real.settle(experiment, texts, folder / "nodes", orders)
+    settled = real.settle(experiment, texts, _room_for_sockets(folder) / "nodes", orders)
     began = time.monotonic()
     status = console.status("starting the coordinator and the members")
     with status, real.up(settled, status.update) as client:

@@ -69,6 +69,26 @@ def test_a_floor_imports_only_what_lies_below_it(file):
         assert foreign <= OUTSIDE[floor], f"{place(file)} imports {foreign}"
 
 
+def test_no_files_import_each_other_in_a_circle():
+    known = {place(f).removesuffix(".py").removesuffix("/__init__").replace("/", "."): f for f in FILES}
+    arrows = {name: names_in(file) & set(known) - {name} for name, file in known.items()}
+    while leaves := [name for name, needs in arrows.items() if not needs & set(arrows)]:
+        for name in leaves:
+            del arrows[name]
+    assert not arrows, f"in or above a circle: {sorted(arrows)}"
+
+
+def names_in(file: Path) -> set[str]:
+    """Every module that the file may mean, `from a.b import c` being a.b, or a.b.c if that is a module."""
+    names = set()
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
 @pytest.mark.parametrize("file", FILES, ids=place)
 def test_flowers_types_stay_in_their_files(file):
     if "flwr" in imported(file):
