@@ -16,6 +16,7 @@ from protocols.faults import LocalError
 
 Sum = NDArray[np.float64]
 _MARGIN = 1 - 2.0**-20  # float32 rounds by less: a clipped gradient is within its norm, not a hair above it
+_BEYOND_MEASURE = 1e30
 _IGNORED = -100
 
 
@@ -102,12 +103,16 @@ def record_losses(model: torch.nn.Module, tokens: torch.Tensor, lengths: torch.T
 
 
 def clipped_sum(gradients: torch.Tensor, norm: float | None) -> Sum:
-    """Return the sum over records, shape (size,) float64, of gradients (records, size) clipped to L2 `norm`."""
+    """Return the sum over records, shape (size,) float64, of gradients (records, size) clipped to L2 `norm`.
+
+    A record whose gradient is not finite, or beyond all measure, adds zero. The factors are float32: below 1e-38 they
+    would have no digits left, and be up to twice too large. With norms from 1e-6 on none is that small.
+    """
     norms = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64)
-    finite = torch.isfinite(norms)
-    if not bool(finite.all()):
-        gradients = gradients[finite]  # zero times NaN is NaN: such a record is taken out, not scaled
-        norms = norms[finite]
+    sane = norms <= _BEYOND_MEASURE  # not of NaN
+    if not bool(sane.all()):
+        gradients = gradients[sane]  # zero times NaN is NaN: such a record is taken out, not scaled
+        norms = norms[sane]
     if norm is None:
         return np.asarray(gradients.sum(dim=0).double().numpy())
     factors = (norm * _MARGIN / norms.clamp(min=1e-30)).clamp(max=1.0)

@@ -21,6 +21,7 @@ from privacy.randomness import Randomness
 
 Delta = NDArray[np.float32]
 Vector = NDArray[np.float64]
+SMALLEST_NORM, LARGEST_NORM = 1e-6, 1e6  # beyond, float32 scales a gradient wrongly: see `clipped_sum`
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,10 @@ class Schedule:
             raise ValueError("steps, batch_size, micro_batch and threads: expected at least 1")
         if self.batch_size > self.declared_records:
             raise ValueError("batch_size: expected at most declared_records")
-        if not (self.learning_rate > 0 and 0 < self.clipping_norm < np.inf):
-            raise ValueError("learning_rate and clipping_norm: expected positive numbers")
+        if not 0 < self.learning_rate < np.inf:
+            raise ValueError("learning_rate: expected a positive number")
+        if not SMALLEST_NORM <= self.clipping_norm <= LARGEST_NORM:
+            raise ValueError(f"clipping_norm: expected a number from {SMALLEST_NORM:g} to {LARGEST_NORM:g}")
         if self.optimizer not in OPTIMISERS:
             raise ValueError(f"optimizer: expected one of {', '.join(OPTIMISERS)}")
 
@@ -119,7 +122,17 @@ def _train(
             chosen = poisson(len(records), schedule.rate, randomness)
             total = noised(clipper.sum(point, records, chosen))
             point = point + rule.step(total / schedule.batch_size)  # the expected size: the true one is private
-    return (point - task.start).astype(np.float32)
+    return _in_float32(point - task.start)
+
+
+def _in_float32(delta: Vector) -> Delta:
+    """Return `delta` in float32, cut off at its limits and zero where it is no number: always finite.
+
+    What the wire cannot carry would fail after the draw, and its letter, come again, would be drawn for once more on
+    the same charge: whether a draw fails must not hang on the draw.
+    """
+    largest = float(np.finfo(np.float32).max)
+    return np.nan_to_num(delta, nan=0.0).clip(-largest, largest).astype(np.float32)
 
 
 def poisson(count: int, rate: float, randomness: Randomness) -> NDArray[np.intp]:

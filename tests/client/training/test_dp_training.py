@@ -176,13 +176,23 @@ def test_the_realised_size_of_a_batch_never_divides(adapted):
         ({"steps": 0}, "steps"),
         ({"batch_size": 13}, "declared_records"),
         ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": float("inf")}, "learning_rate"),
         ({"clipping_norm": float("inf")}, "clipping_norm"),
+        ({"clipping_norm": 1e-15}, "clipping_norm"),
         ({"optimizer": "adamw"}, "optimizer"),
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused_by_name(change, named):
     with pytest.raises(ValueError, match=named):
         replace(SCHEDULE, **change)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
+def test_a_learning_rate_beyond_all_measure_makes_no_draw_fail_and_so_buys_no_second_one(adapted, name):
+    schedule = replace(SCHEDULE, steps=2, learning_rate=1e308, optimizer=name)
+    delta = task(adapted, tiny.records([5] * 12), schedule).draw(SystemRandomness())
+    assert np.isfinite(delta).all()
+    assert np.abs(delta).max() > 1e38
 
 
 def test_the_optimisers_are_the_published_ones():

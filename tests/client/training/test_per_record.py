@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from client.clipping import Clipper, clipped_sum
 from client.data import Records
+from client.dp_training import SMALLEST_NORM
 from protocols.faults import LocalError
 
 
@@ -124,6 +125,14 @@ def test_a_gradient_that_is_not_finite_counts_as_zero():
     gradients = torch.tensor([[3.0, 4.0], [float("nan"), 1.0], [float("inf"), 0.0], [0.3, 0.4]])
     np.testing.assert_allclose(clipped_sum(gradients, 1.0), [0.9, 1.2], rtol=1e-5)
     np.testing.assert_allclose(clipped_sum(gradients, None), [3.3, 4.4], rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1.2e30, 1.4e30, 1.5e38, 0.9e30, 1.3e20, 1.0])
+def test_a_gradient_blown_up_against_a_tiny_clipping_norm_does_not_pass_it(size):
+    """A coordinator chooses alpha, the adapter and the norm: together they could leave a factor without digits."""
+    with np.errstate(over="ignore"):
+        gradients = torch.full((1, 64), size / 8.0)
+    assert np.linalg.norm(clipped_sum(gradients, SMALLEST_NORM)) <= SMALLEST_NORM
 
 
 def test_a_record_that_breaks_the_forward_pass_changes_nothing_for_the_others(folders):
