@@ -1,7 +1,7 @@
 """Record what left and what it adds up to; refuse to pass a budget. On disk before anything is let go.
 
-One SQLite file at the data's owner. Entries are only ever added. An account is (data set, unit, relation): the data,
-not the run, owns the budget, so two consortia that use the same data draw on the same account.
+One SQLite file at the data's owner. Entries are only ever added. An account is (data set, unit), under one relation:
+the data, not the run, owns the budget, so two consortia that use the same data draw on the same account.
 """
 
 import json
@@ -217,12 +217,14 @@ def _entry(db: sqlite3.Connection, occasion: Occasion) -> tuple[int, str | None]
 def _find(db: sqlite3.Connection, account: Account) -> _Row | None:
     budget = account.budget
     row = db.execute(
-        "SELECT id, epsilon, delta, orders, totals, record_tokens FROM accounts"
-        " WHERE dataset = ? AND unit = ? AND relation = ?",
+        "SELECT id, epsilon, delta, orders, totals, record_tokens, relation FROM accounts"
+        " WHERE dataset = ? AND unit = ? ORDER BY relation = ?",
         (account.dataset, budget.unit.value, budget.relation.value),
-    ).fetchone()
+    ).fetchone()  # one of another relation comes first
     if row is None:
         return None
+    if budget.relation.value != row[6]:  # else the same unit of the same data would have a second budget
+        raise Refused(f"the account is open under {row[6]}; that is fixed for its life")
     found = _Row(row[0], row[1], row[2], tuple(json.loads(row[3])), tuple(json.loads(row[4])))
     if budget.delta != found.delta or (budget.orders and budget.orders != found.orders):
         raise Refused("the account is open with another delta or other orders; they are fixed for its life")

@@ -13,7 +13,7 @@ from privacy.ledger import Account, Ledger
 from privacy.occasion import Occasion
 from privacy.policy import Budget
 from privacy.refusal import BudgetExceeded, LedgerUnavailable, Refused
-from privacy.units import Level, Unit
+from privacy.units import Level, Relation, Unit
 
 BUDGET = Budget(epsilon=4.0, delta=1e-5)
 ACCOUNT = Account("data", BUDGET)
@@ -104,6 +104,14 @@ def test_delta_orders_and_what_a_record_is_are_fixed_once_the_account_is_open(le
     for other in (replace(BUDGET, delta=1e-6), replace(BUDGET, orders=(9.0,)), replace(BUDGET, record_tokens=2)):
         with pytest.raises(Refused, match="fixed"):
             ledger.charge(Account("data", other), EVENT, occasion(1))
+
+
+def test_another_relation_opens_no_second_budget_on_the_same_data(ledger):
+    ledger.charge(ACCOUNT, EVENT, occasion(0))
+    other = Account("data", replace(BUDGET, relation=Relation.ZERO_OUT))
+    with pytest.raises(Refused, match="fixed"):
+        ledger.charge(other, EVENT, occasion(1))
+    assert len(ledger.accounts()) == 1
 
 
 def test_another_unit_is_another_account_and_never_added(ledger):
