@@ -22,6 +22,7 @@ _DTYPES = {np.dtype(t).newbyteorder("<") for t in ("f4", "f8", "u1", "u2", "u4",
 _CODES = {d.str: d for d in _DTYPES}
 _INT_LIMIT = 2**63
 _MAX_DIMENSIONS = 4
+_MOST_ITEMS, _LONGEST = 2**18, 2**16  # vectors are bytes: names and numbers are all that is counted
 MEGABYTE = 2**20
 
 
@@ -67,7 +68,7 @@ class Wire:
         if len(data) > self.max_bytes:
             raise WireError(f"{len(data)} bytes, the limit is {self.max_bytes}")
         try:
-            tree = msgpack.unpackb(data, raw=False, strict_map_key=True, use_list=True)
+            tree = _unpacked(data)
         except Exception as malformed:  # noqa: BLE001  msgpack documents no closed set of errors
             raise WireError(f"not msgpack ({type(malformed).__name__})") from None
         if not (isinstance(tree, list) and tree and isinstance(tree[0], str)):
@@ -77,6 +78,22 @@ class Wire:
             raise WireError("not a message of this vocabulary")
         message: Message = codec.get(tree[1:])
         return message
+
+
+def _unpacked(data: bytes) -> Plain:
+    """Return the tree in `data`, of at most `_MOST_ITEMS` items: a byte can become a list of 64, times 2**28."""
+    left = _MOST_ITEMS
+
+    def count(items: list[Plain]) -> list[Plain]:
+        nonlocal left
+        left -= 1 + len(items)
+        if left < 0:
+            raise ValueError("too many items")
+        return items
+
+    return msgpack.unpackb(
+        data, raw=False, use_list=True, list_hook=count, max_array_len=_LONGEST, max_map_len=0, max_ext_len=0
+    )
 
 
 def _dataclass_codec(kind: type[Any]) -> _Codec:

@@ -1,5 +1,6 @@
 """What is not exactly a message of the vocabulary is a WireError, and says nothing of what it was."""
 
+import tracemalloc
 from dataclasses import dataclass
 from enum import Enum
 
@@ -197,3 +198,16 @@ def test_a_class_that_is_not_frozen_is_no_message():
 def test_a_deeply_nested_bomb_is_refused():
     with pytest.raises(WireError):
         WIRE.decode(b"\x91" * 100_000)
+
+
+def test_a_megabyte_that_would_become_lists_of_seventy_is_refused_before_it_has():
+    wide = b"\xdd" + (2**20).to_bytes(4, "big") + b"\x90" * 2**20
+    row = b"\xdc" + (1000).to_bytes(2, "big") + b"\x90" * 1000
+    deep = b"\xdc" + (1000).to_bytes(2, "big") + row * 1000
+    for bomb in (wide, deep, b"\xdf" + (2**16).to_bytes(4, "big") + b"\xa0\xc0" * 2**16):
+        tracemalloc.start()
+        with pytest.raises(WireError, match="not msgpack"):
+            WIRE.decode(bomb)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2**25
