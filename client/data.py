@@ -101,6 +101,13 @@ def documents(path: Path, form: Format = Format.AUTO, column: str = "text") -> I
         raise ConfigError(path, "", "no text in it")
 
 
+def edition(path: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Return names, numbers, sizes and times of the files at `path`: others after any edit, and nothing is read."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    stats = [(str(p), p.stat()) for p in files]
+    return tuple((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in stats)
+
+
 def _recognise(path: Path) -> Format:
     if path.is_dir():
         saved = any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))

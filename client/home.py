@@ -34,6 +34,7 @@ from protocols.weights.average import Recipe
 Vector = NDArray[np.float32]
 MOST_STEPS = 100_000  # in one round: a recipe may not keep a home busy for ever
 _TOKENS_AT_ONCE = 1024  # activations of more cost memory and, on a processor, win no time
+_ENTRIES_AT_ONCE = 2**26  # of records' gradients: 256 MiB
 _MOST_AT_ONCE = 16
 
 
@@ -41,9 +42,9 @@ _MOST_AT_ONCE = 16
 class House:
     """Hold one member's model, data, policy and ledger, and open them to letters that the policy allows.
 
-    `documents` and `policy` read anew each time they are called, so that an operator's edit counts from the next
-    letter on. With `unsafe_seed` the same letters get the same
-    answers, which protects nothing; the policy must allow it.
+    `documents` and `policy` read anew each time they are called, and `edition` changes whenever the documents do, so
+    that an operator's edit counts from the next letter on: what was deleted is trained on no more. With `unsafe_seed`
+    the same letters get the same answers, which protects nothing; the policy must allow it.
     """
 
     member: MemberId
@@ -55,6 +56,7 @@ class House:
     dataset: str
     unsafe_seed: int | None = None
     threads: int = 1
+    edition: Callable[[], object] = lambda: None
     _fitted: "tuple[tuple[object, ...], Fitted] | None" = field(default=None, init=False, repr=False)
 
     def open(self, occasion: Occasion) -> "Visit":
@@ -63,12 +65,13 @@ class House:
         return Visit(self, gate, self._own(occasion))
 
     def fit(self, recipe: Recipe) -> "Fitted":
-        """Return model and records made ready for `recipe`; those of the last recipe are kept.
+        """Return model and records made ready for `recipe`; the last ones are kept while the data stays as it is.
 
         Raises: PeerError for a recipe that does not fit this model or asks for too much; LocalError for a model
                 that mixes the records of a batch.
         """
-        key = (recipe.layout, recipe.base, recipe.record_tokens, recipe.length, recipe.rank, recipe.alpha)
+        adapter = (recipe.layout, recipe.base, recipe.record_tokens, recipe.length, recipe.rank, recipe.alpha)
+        key = (*adapter, self.edition())
         if self._fitted is not None and self._fitted[0] == key:
             return self._fitted[1]
         adapted = self._adapt(recipe)
@@ -106,6 +109,8 @@ class House:
             raise PeerError("a recipe whose targets this model does not have") from None
         if layout.size != recipe.length or layout.digest != recipe.layout:
             raise PeerError("a recipe for an adapter of another layout")
+        if recipe.rank > max(min(slot.outputs, slot.inputs) for slot in layout.slots):
+            raise PeerError("a rank above every width it could serve")  # its matrices would fill the memory
         if self._fitted is not None:
             self._fitted[1].adapted.remove()
             self._fitted = None
@@ -178,7 +183,7 @@ class Visit:
                 learning_rate=recipe.learning_rate,
                 clipping_norm=recipe.clipping_norm,
                 optimizer=recipe.optimizer,
-                micro_batch=max(1, min(_MOST_AT_ONCE, _TOKENS_AT_ONCE // recipe.record_tokens)),
+                micro_batch=max(1, min(_MOST_AT_ONCE, *_fit_at_once(recipe))),
                 threads=self.house.threads,
             )
         except ValueError:
@@ -199,6 +204,11 @@ def unsafe_seed(seed: int, member: MemberId, number: int) -> int:
     """Return the seed of one letter's randomness: the same in every engine, another for every member and letter."""
     digest = hashlib.sha256(f"parley/v1/unsafe-seed/{seed}/{member}/{number}".encode()).digest()
     return int.from_bytes(digest[:8], "big")
+
+
+def _fit_at_once(recipe: Recipe) -> tuple[int, int]:
+    """Return how many records fit into memory by their activations, and by their gradients."""
+    return _TOKENS_AT_ONCE // recipe.record_tokens, _ENTRIES_AT_ONCE // recipe.length
 
 
 def _longest(base: Base) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from client.data import documents
+from client.data import documents, edition
 from client.folder import Folder
 from client.mailbox import SqliteShelf
 from client.settings import Settings, require_private
@@ -58,6 +58,7 @@ def open_home(folder: Folder, settings: Settings) -> Opened:
         dataset=data.account,
         unsafe_seed=settings.unsafe_seed,
         threads=settings.model.threads,
+        edition=lambda: edition(data.path),
     )
     mailbox = Mailbox(house.member, identity, coordinator, CATALOG, house.open, shelf)
     return Opened(mailbox, house.base.digest, shelf)

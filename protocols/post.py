@@ -25,6 +25,7 @@ from protocols.wire import Message, Wire
 Deliver = Callable[[bytes], bytes]
 _LABEL = b"parley/v1/letter"
 _SIGNATURE = 64
+_LONGEST_NAME = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class Letter(Message):
     recipient: str
     members: tuple[str, ...]
     body: bytes
+
+    def __post_init__(self) -> None:
+        names = (self.session, self.collaboration, self.sender, self.recipient, *self.members)
+        if max(map(len, names)) > _LONGEST_NAME:  # a session's name is kept for ever
+            raise ValueError(f"a name of more than {_LONGEST_NAME} characters")
 
 
 _WIRE = Wire(Letter)

@@ -67,8 +67,10 @@ class Recipe(Message):
         scales = (self.alpha, self.learning_rate, self.clipping_norm)
         if min(counts) < 1 or not all(math.isfinite(s) and s > 0 for s in scales):
             raise ValueError("a count, a rate or a norm that is not positive")
-        if not self.targets or not 0 < self.delta < 1 or not 0 <= self.adapter_seed < 2**63:
-            raise ValueError("no targets, or a delta or a seed out of range")
+        if not 1 <= len(self.targets) <= 256 or max(map(len, self.targets)) > 256:
+            raise ValueError("targets out of range: none, too many or too long")
+        if not 0 < self.delta < 1 or not 0 <= self.adapter_seed < 2**63:
+            raise ValueError("a delta or a seed out of range")
         if self.epsilon is not None and not (math.isfinite(self.epsilon) and self.epsilon > 0):
             raise ValueError("an epsilon that is not positive")
 

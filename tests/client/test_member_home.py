@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from client.data import documents, edition
 from client.declared import Declared
 from client.home import House, unsafe_seed
 from client.model import Base, layout_of, load_base
@@ -165,6 +166,31 @@ def test_a_recipe_that_does_not_fit_is_refused_before_anything_is_charged(
     with pytest.raises((PeerError, Refused), match=words):
         contribute(house, replace(recipe, **change))  # type: ignore[arg-type]
     assert charges(house) == 0
+
+
+def test_a_rank_that_would_fill_the_memory_is_refused_before_anything_is_made_of_it(
+    make_house: MakeHouse, base: Base, recipe: Recipe
+) -> None:
+    layout = layout_of(base, rank=33, alpha=4.0, targets=TARGETS, adapter_seed=3)  # the model is 32 wide
+    house, huge = make_house(), replace(recipe, rank=33, layout=layout.digest, length=layout.size)
+    with pytest.raises(PeerError, match="rank"):
+        contribute(house, huge)
+    assert charges(house) == 0
+
+
+def test_what_an_operator_deletes_is_trained_on_no_more(
+    make_house: MakeHouse, recipe: Recipe, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for name in ("kept", "deleted"):
+        (notes / f"{name}.txt").write_text(f"the note that is {name}, of forty letters or more")
+    house = make_house(documents=lambda: documents(notes), edition=lambda: edition(notes))
+    before = house.fit(recipe)
+    assert house.fit(recipe) is before
+    (notes / "deleted.txt").unlink()
+    after = house.fit(recipe)
+    assert 0 < len(after.records) < len(before.records)
 
 
 def test_a_partner_cannot_redefine_what_a_record_is(make_house: MakeHouse, recipe: Recipe) -> None:

@@ -90,7 +90,7 @@ def test_an_ask_out_of_order_or_out_of_shape_never_reaches_the_home(state, ask):
     [
         {"rank": 0}, {"steps": 0}, {"rounds": 0}, {"batch_size": -1}, {"learning_rate": 0.0}, {"clipping_norm": -1.0},
         {"epsilon": 0.0}, {"epsilon": -1.0}, {"delta": 0.0}, {"delta": 1.0}, {"targets": ()}, {"adapter_seed": -1},
-        {"clipping_norm": float("inf")},
+        {"clipping_norm": float("inf")}, {"targets": ("q_proj",) * 257}, {"targets": ("x" * 257,)},
     ],
 )  # fmt: skip
 def test_a_recipe_out_of_range_cannot_be_made(change):

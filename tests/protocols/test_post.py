@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgpack
 import numpy as np
 import pytest
 from village import COORDINATOR, LENGTH, House, recipe, village
@@ -117,6 +118,17 @@ def test_every_flipped_bit_of_a_sealed_letter_is_refused(house):
         with pytest.raises(PeerError):
             house.mailbox.deliver(bytes(damaged))
     assert house.opened == []
+
+
+@pytest.mark.parametrize("field", ["session", "collaboration", "sender"])
+def test_a_name_that_would_fill_the_disk_is_refused_and_kept_nowhere(house, field):
+    with pytest.raises(ValueError, match="256"):
+        letter(**{field: "x" * 257})
+    long = [("x" * 257 if name == field else getattr(letter(), name)) for name in Letter.__dataclass_fields__]
+    data = msgpack.packb(["Letter", *long])
+    with pytest.raises(WireError):
+        house.mailbox.deliver(COORDINATOR.sign(b"parley/v1/letter", data) + data)
+    assert house.shelf.sessions == {}
 
 
 @pytest.mark.parametrize("sealed", [b"", b"short", b"\0" * 64, b"\0" * 200])
