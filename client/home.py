@@ -43,8 +43,9 @@ class House:
     """Hold one member's model, data, policy and ledger, and open them to letters that the policy allows.
 
     `documents` and `policy` read anew each time they are called, and `edition` changes whenever the documents do, so
-    that an operator's edit counts from the next letter on: what was deleted is trained on no more. With `unsafe_seed`
-    the same letters get the same answers, which protects nothing; the policy must allow it.
+    that an operator's edit counts from the next letter on: what was deleted is trained on no more. `identity` is the
+    home's public key, by which two homes of one name on one ledger differ. With `unsafe_seed` the same letters get
+    the same answers, which protects nothing; the policy must allow it.
     """
 
     member: MemberId
@@ -57,6 +58,7 @@ class House:
     unsafe_seed: int | None = None
     threads: int = 1
     edition: Callable[[], object] = lambda: None
+    identity: str = ""
     _fitted: "tuple[tuple[object, ...], Fitted] | None" = field(default=None, init=False, repr=False)
 
     def open(self, occasion: Occasion) -> "Visit":
@@ -122,12 +124,12 @@ class House:
         return UnsafeSeededRandomness(unsafe_seed(self.unsafe_seed, self.member, occasion.number))
 
     def _own(self, occasion: Occasion) -> Occasion:
-        """Return the occasion with a session that no other partner, and no other member on this ledger, can name.
+        """Return the occasion with a session that no other partner, and no other home on this ledger, can name.
 
-        A ledger charges a session's letter once. A coordinator chooses its session's name, and must not get for free
-        what another one's session of that name has paid for.
+        A ledger charges a session's letter once. A coordinator chooses its session's name and, by its invitations, a
+        home's too; it must not get for free what another session or home of that name has paid for.
         """
-        who = hashlib.sha256(f"{occasion.partner}\n{self.member}".encode()).hexdigest()[:16]
+        who = hashlib.sha256(f"{occasion.partner}\n{self.member}\n{self.identity}".encode()).hexdigest()[:16]
         return replace(occasion, session=f"{occasion.session}@{who}")
 
 

@@ -59,6 +59,7 @@ def open_home(folder: Folder, settings: Settings) -> Opened:
         unsafe_seed=settings.unsafe_seed,
         threads=settings.model.threads,
         edition=lambda: edition(data.path),
+        identity=str(identity.public),
     )
     mailbox = Mailbox(house.member, identity, coordinator, CATALOG, house.open, shelf)
     return Opened(mailbox, house.base.digest, shelf)

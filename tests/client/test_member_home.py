@@ -260,6 +260,16 @@ def test_a_session_of_the_same_name_with_another_partner_or_member_pays_for_itse
     assert charges(house) == 3
 
 
+def test_a_second_home_that_was_invited_under_the_same_name_pays_for_itself(
+    make_house: MakeHouse, recipe: Recipe
+) -> None:
+    first, second = make_house(identity="ed25519:" + "C" * 43), make_house(identity="ed25519:" + "D" * 43)
+    recipe = replace(recipe, epsilon=1.0)
+    contribute(first, recipe)
+    contribute(second, recipe)  # the same letter, on the same data and ledger: another draw
+    assert charges(first) == 2
+
+
 def test_the_model_is_given_back_when_the_next_recipe_has_another_adapter(
     make_house: MakeHouse, recipe: Recipe, base: Base
 ) -> None:
