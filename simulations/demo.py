@@ -87,6 +87,10 @@ def _make_room(folder: Path) -> None:
             raise ConfigError(folder, "--folder", "expected a new folder, or one that an earlier demo made")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.chmod(0o700)  # copies of the members' texts will lie here
+    except PermissionError:
+        raise ConfigError(folder, "--folder", "expected a folder of your own") from None
     mark.touch()
 
 

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from client.model import load_base
 from simulations.cli import app
+from simulations.demo import _make_room
 from simulations.doctor import examine
 
 
@@ -60,6 +61,14 @@ def test_a_mistake_is_one_line_that_names_it(arguments, tmp_path, monkeypatch):
     assert len(lines) == 1, lines
     assert "nowhere" in lines[0] or "nothing" in lines[0]
     assert "Traceback" not in done.output
+
+
+def test_only_the_owner_can_enter_a_demos_folder_where_copies_of_the_texts_lie(tmp_path):
+    open_to_all = tmp_path / "demo"
+    open_to_all.mkdir(mode=0o755)
+    for folder in (open_to_all, tmp_path / "new"):
+        _make_room(folder)
+        assert folder.stat().st_mode & 0o077 == 0
 
 
 def test_a_demo_never_clears_a_folder_it_did_not_make(experiment_file, tmp_path):
