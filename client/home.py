@@ -32,7 +32,7 @@ from protocols.session import MemberId
 from protocols.weights.average import Recipe
 
 Vector = NDArray[np.float32]
-MOST_STEPS = 100_000  # in one round: a recipe may not keep a home busy for ever
+MOST_STEPS = 100_000  # in one round; a letter may still keep a home busy for very long (THREATS.md)
 _TOKENS_AT_ONCE = 1024  # activations of more cost memory and, on a processor, win no time
 _ENTRIES_AT_ONCE = 2**26  # of records' gradients: 256 MiB
 _MOST_AT_ONCE = 16

@@ -5,17 +5,19 @@
                                                            Shelf: accept(n) on disk, then work, then keep(answer)
             open(letter n, answer) ◀────── road ────────── the same bytes for the same letter, for ever
 
-A crash between accept and keep loses the answer, not the order: the same letter is worked on again, under the same
-occasion, so the ledger charges it once. Another letter under an accepted number is refused.
+A letter whose work breaks is never worked on again. A crash between accept and keep loses the answer, not the order:
+the same letter is worked on again, under the same occasion, so the ledger charges it once. Another letter under an
+accepted number is refused.
 """
 
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from privacy.occasion import Occasion
+from privacy.refusal import Refused
 from protocols.catalog import Collaboration
 from protocols.faults import LocalError, PeerError, WireError
 from protocols.keys import Identity, PublicKey
@@ -25,6 +27,7 @@ from protocols.wire import Message, Wire
 Deliver = Callable[[bytes], bytes]
 _LABEL = b"parley/v1/letter"
 _SIGNATURE = 64
+_FAILED = b""  # kept as the answer of a letter whose work broke: no letter has it, and none is worked on again
 _LONGEST_NAME = 256
 
 
@@ -172,6 +175,8 @@ class Mailbox:
         ask = collaboration.wire.decode(letter.body)
         with self._lock:
             shelved = self._accept(letter, hashlib.sha256(sealed).digest())
+            if shelved.answer == _FAILED:
+                raise PeerError("a letter that failed here before")
             if shelved.answer is not None:
                 return shelved.answer
             return self._answer(letter, ask, collaboration, shelved)
@@ -212,8 +217,15 @@ class Mailbox:
             str(self.coordinator),
             len(letter.members),
         )
-        after, answer = member.answer(ask, self.open_home(occasion))
-        body = collaboration.wire.encode(answer)
+        try:
+            after, answer = member.answer(ask, self.open_home(occasion))
+            body = collaboration.wire.encode(answer)
+        except (Refused, PeerError):
+            raise  # both come before any draw: the same letter may be asked again
+        except Exception:
+            # Perhaps in the draw, after its charge: to draw again would be a second look at the data for one price.
+            self.shelf.keep(letter.session, replace(shelved, answer=_FAILED))
+            raise
         reply = Letter(
             letter.session,
             letter.collaboration,

@@ -5,8 +5,9 @@ from dataclasses import replace
 import msgpack
 import numpy as np
 import pytest
-from village import COORDINATOR, LENGTH, House, recipe, village
+from village import COORDINATOR, LENGTH, House, Pull, Room, recipe, village
 
+from privacy.refusal import LevelForbidden
 from protocols.carriers.memory import MemoryRoad, Way
 from protocols.catalog import CATALOG
 from protocols.faults import LocalError, PeerError, WireError
@@ -59,6 +60,40 @@ def test_a_crash_after_the_charge_and_before_the_answer_is_charged_once(house):
     assert house.ledger.statement(house.account).charges == 1
     house.mailbox.deliver(sealed)
     assert house.ledger.statement(house.account).charges == 1
+
+
+def test_a_letter_whose_draw_breaks_is_charged_once_and_never_drawn_again(house):
+    """Else whether a draw breaks could be asked for ever, for one charge."""
+    sealed, draws = seal(letter(), COORDINATOR), []
+
+    class Broken(Pull):
+        def draw(self, randomness):
+            draws.append(1)
+            raise IndexError("a token that the model does not know")
+
+    class BrokenRoom(Room):
+        def contribution(self, recipe, round_, adapter):
+            broken = Broken(self.house.point, adapter, 4.0)
+            return self.house.gate.release(broken, self.house.account, self.occasion)
+
+    house.open_home = lambda occasion: BrokenRoom(house, occasion)
+    with pytest.raises(IndexError):
+        house.mailbox.deliver(sealed)
+    for _ in range(3):
+        with pytest.raises(PeerError, match="failed here before"):
+            house.mailbox.deliver(sealed)
+    assert (len(draws), house.ledger.statement(house.account).charges) == (1, 1)
+    del house.open_home
+    house.mailbox.deliver(seal(letter(number=1), COORDINATOR))  # the next letter is answered
+
+
+def test_a_refused_letter_may_be_asked_again_once_the_operator_has_changed_his_mind(house):
+    sealed, allowed = seal(letter(), COORDINATOR), house.gate
+    house.gate = replace(allowed, policy=replace(allowed.policy, allow=()))
+    with pytest.raises(LevelForbidden):
+        house.mailbox.deliver(sealed)
+    house.gate = allowed
+    house.mailbox.deliver(sealed)
 
 
 def test_another_letter_under_an_accepted_number_is_refused(house):
