@@ -160,9 +160,9 @@ class Ledger:
         with self._transaction() as db:
             known = _entry(db, occasion)
             if known is not None:
-                if known[1] != event:
+                if (known.event, known.dataset, known.partner) != (event, account.dataset, occasion.partner):
                     raise Refused("this letter was charged for something else already")
-                return Receipt(known[0], *occasion.key, event)
+                return Receipt(known.seq, *occasion.key, event)
             row = _find(db, account) or _open(db, account)
             if charged is not None:
                 _add(db, row, accountant.cost(charged, row.orders), account.budget.epsilon)
@@ -206,12 +206,22 @@ class _Row:
     totals: tuple[int, ...]
 
 
-def _entry(db: sqlite3.Connection, occasion: Occasion) -> tuple[int, str | None] | None:
-    """Return the sequence number and the event of the entry that this occasion has."""
-    found: tuple[int, str | None] | None = db.execute(
-        "SELECT seq, event FROM entries WHERE session = ? AND number = ?", occasion.key
+@dataclass(frozen=True, slots=True)
+class _Known:
+    seq: int
+    event: str | None
+    dataset: str
+    partner: str
+
+
+def _entry(db: sqlite3.Connection, occasion: Occasion) -> _Known | None:
+    """Return the entry that this occasion has."""
+    found = db.execute(
+        "SELECT e.seq, e.event, a.dataset, e.partner FROM entries e JOIN accounts a ON a.id = e.account"
+        " WHERE e.session = ? AND e.number = ?",
+        occasion.key,
     ).fetchone()
-    return found
+    return None if found is None else _Known(*found)
 
 
 def _find(db: sqlite3.Connection, account: Account) -> _Row | None:

@@ -50,6 +50,10 @@ def test_the_same_letter_charged_for_less_noise_is_refused(ledger):
         ledger.charge(ACCOUNT, GaussianDpEvent(5.0), occasion(0))
     with pytest.raises(Refused, match="something else"):
         ledger.disclose(ACCOUNT, occasion(0))
+    with pytest.raises(Refused, match="something else"):
+        ledger.charge(ACCOUNT, EVENT, replace(occasion(0), partner="another"))
+    with pytest.raises(Refused, match="something else"):
+        ledger.charge(Account("other data", BUDGET), EVENT, occasion(0))
 
 
 def test_the_budget_cannot_be_passed_and_a_refusal_costs_nothing(ledger):
