@@ -75,6 +75,7 @@ def settle(
     Members dial `dialled` (host:port) where something stands between them and the coordinator.
     Raises: ConfigError; the folder must be new.
     """
+    folder = folder.absolute()  # the processes started in it have working directories of their own
     listen = f"{_HOST}:{_free_port()}"
     coordinator = coordinator_folder.init(folder / "coordinator", dialled or listen, listen)
     homes = {}

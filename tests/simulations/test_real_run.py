@@ -184,7 +184,9 @@ def test_an_interrupted_demo_leaves_nothing_running(experiment_file, short):
         "--experiment",
         str(experiment_file),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, cwd=short
+    )
     deadline = time.monotonic() + 200
     while len(found := pids(folder)) < 6 if folder.exists() else True:
         assert time.monotonic() < deadline
