@@ -180,7 +180,7 @@ def test_an_interrupted_demo_leaves_nothing_running(experiment_file, short):
         "simulations.cli",
         "demo",
         "--folder",
-        str(folder),
+        "demo",  # relative: what `make demo` names
         "--experiment",
         str(experiment_file),
     ]
