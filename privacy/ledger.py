@@ -81,15 +81,18 @@ class Statement:
 
 
 class Ledger:
-    """Keep accounts and entries in one SQLite file (write-ahead log, full sync), safe for many processes."""
+    """Keep accounts and entries in one SQLite file (write-ahead log, full sync), safe for many processes.
 
-    def __init__(self, file: Path) -> None:
+    Only a simulation may do without `durable`: where a crash of the machine ends everything, nothing has left.
+    """
+
+    def __init__(self, file: Path, *, durable: bool = True) -> None:
         self._file = file
         self._lock = threading.Lock()
         try:
             self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
             self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
             self._db.executescript(_SCHEMA)
             file.chmod(0o600)
         except (sqlite3.Error, OSError) as broken:

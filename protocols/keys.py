@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -97,4 +98,4 @@ class Identity:
 def _labelled(label: bytes, data: bytes) -> bytes:
     if not label or len(label) > 255:
         raise ValueError("a label has 1 to 255 bytes")
-    return bytes([len(label)]) + label + data
+    return bytes([len(label)]) + label + hashlib.sha256(data).digest()  # Ed25519 would read long data twice, slowly

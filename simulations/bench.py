@@ -90,7 +90,7 @@ class _Idle:
 
 @contextmanager
 def _crowd(folder: Path) -> Iterator[Behind]:
-    """Yield real members: letters, signatures, codec, gate and a durable ledger each, and no work."""
+    """Yield real members: letters, signatures, codec, gate and a village's ledger each, and no work."""
     coordinator = Identity.generate()
     gates = {MemberId(f"m{i:02d}"): _gate(folder / f"{i}.db", coordinator) for i in range(MEMBERS)}
     identities = {m: Identity.generate() for m in gates}
@@ -121,7 +121,7 @@ def _flower_ms(crowd: Behind, folder: Path) -> float:
 
 def _gate(file: Path, coordinator: Identity) -> Gate:
     permission = Permission(str(coordinator.public), Level.WEIGHTS, ("average",), 1, unsafe_without_noise=True)
-    return Gate(Policy(1, Budget(8.0, 1e-5), (permission,)), Ledger(file), SystemRandomness())
+    return Gate(Policy(1, Budget(8.0, 1e-5), (permission,)), Ledger(file, durable=False), SystemRandomness())
 
 
 def _mailbox(member: MemberId, identity: Identity, coordinator: Identity, gate: Gate) -> Mailbox:

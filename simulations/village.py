@@ -94,7 +94,9 @@ def raise_village(
     for name in sorted(texts):
         member = MemberId(name)
         (folder / name).mkdir(parents=True)
-        house = _house(experiment, member, texts[name], base, policy, Ledger(folder / name / "ledger.db"))
+        house = _house(
+            experiment, member, texts[name], base, policy, Ledger(folder / name / "ledger.db", durable=False)
+        )
         identity = Identity.generate()
         mailbox = Mailbox(member, identity, coordinator.public, CATALOG, house.open, MemoryShelf())
         villagers[member] = Villager(house, identity, mailbox)
