@@ -5,7 +5,6 @@ Everything here goes through what operators use: `init`, `invite` and `up`, each
 
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +26,7 @@ from server import folder as coordinator_folder
 from server.control import Client, ControlError
 from server.folder import Folder
 from server.invitation import invite
+from server.superlink import free_port
 from simulations.experiment import Experiment
 from simulations.texts import MemberText
 from simulations.village import policy_for
@@ -76,7 +76,7 @@ def settle(
     Raises: ConfigError; the folder must be new.
     """
     folder = folder.absolute()  # the processes started in it have working directories of their own
-    listen = f"{_HOST}:{_free_port()}"
+    listen = f"{_HOST}:{free_port()}"
     coordinator = coordinator_folder.init(folder / "coordinator", dialled or listen, listen)
     homes = {}
     for name, text in texts.items():
@@ -169,9 +169,3 @@ def _state(nodes: Nodes) -> str:
         return "the coordinator starts"
     online = sum(m["online"] for m in status["members"])
     return f"{online} of {len(nodes.homes)} members online"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        return int(probe.getsockname()[1])
