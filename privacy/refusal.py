@@ -23,3 +23,11 @@ class NotRedacted(Refused):
 
 class LedgerUnavailable(Refused):
     """The ledger could not be written, so nothing may leave."""
+
+
+class NotEncodable(Refused):
+    """The values cannot be encoded: not finite, or of another shape."""
+
+
+class RosterNotApproved(Refused):
+    """The operator has approved no roster, or another one than the session's."""
