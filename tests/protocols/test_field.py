@@ -65,6 +65,12 @@ def test_the_largest_entries_in_the_longest_sums_are_not_rounded(inner):
     assert (matmul(a, b) == integers % PRIME).all()
 
 
+@pytest.mark.parametrize("columns", [511, 512, 513, 1600])
+def test_wide_matrices_are_multiplied_to_their_last_column(columns):
+    a, b = (uniform(os.urandom, 7 * n).reshape(shape) for n, shape in [(3, (3, 7)), (columns, (7, columns))])
+    assert (matmul(a, b) == a.astype(np.uint64) @ b.astype(np.uint64) % PRIME).all()
+
+
 def test_sums_that_could_be_rounded_are_refused():
     inner = 2**53 // TOP**2 + 1
     with pytest.raises(LocalError, match="not exact"):
