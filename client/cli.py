@@ -1,18 +1,25 @@
-"""The command line of a member: parley member init | up | policy | ledger | status."""
+"""The command line of a member: parley member init | up | policy | roster | ledger | status."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from privacy.config import ConfigError
 
+if TYPE_CHECKING:
+    from client.folder import Folder
+    from protocols.keys import PublicKey
+    from protocols.session import MemberId
+
 app = typer.Typer(help="An organisation's or a device's side: its model, its data, its policy.", no_args_is_help=True)
 Home = Annotated[Path, typer.Argument(metavar="DIR", help="The member's home folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+roster = typer.Typer(help="Who may take part, as this home's operator has approved it.", no_args_is_help=True)
+app.add_typer(roster, name="roster")
 
 
 class FormatChoice(StrEnum):
@@ -54,6 +61,7 @@ def init(
         settings = make_home(home, wishes)
     typer.echo(f"{home}: the home of {settings.member}, about {settings.data.declared_documents} documents.")
     typer.echo(f"Read and edit {home / 'policy.toml'}; then: parley member up {home}")
+    typer.echo(f"Secure sums need a roster, once all have enrolled: parley member roster approve {home} FILE")
 
 
 @app.command()
@@ -79,6 +87,46 @@ def policy(home: Home) -> None:
     typer.echo("\n".join(lines))
 
 
+@roster.command()
+def show(home: Home) -> None:
+    """Print the approved roster and its digest."""
+    from client.roster import approved_roster
+    from client.views import digest_lines, roster_lines
+
+    with _explained():
+        folder, member, key = _own(home)
+        approved = approved_roster(folder)
+        lines = [*roster_lines(approved, member, key), *digest_lines(approved)]
+    typer.echo("\n".join(lines))
+
+
+@roster.command()
+def approve(
+    home: Home,
+    file: Annotated[Path, typer.Argument(help="The roster that the coordinator gave you.")],
+    digest: Annotated[str | None, typer.Option(help="Approve without asking if this is the roster's digest.")] = None,
+) -> None:
+    """Show a roster and what it changes, and let it count once you have compared its digest."""
+    from client.roster import approve as let_count
+    from client.roster import propose, require_digest
+    from client.views import change_lines, digest_lines, roster_lines
+
+    with _explained():
+        folder, member, key = _own(home)
+        proposal = propose(folder, file, member, key)
+        lines = [*roster_lines(proposal.roster, member, key), *change_lines(proposal)]
+        typer.echo("\n".join([*lines, *digest_lines(proposal.roster)]))
+        if digest is not None:
+            require_digest(proposal.roster, digest)
+        if not proposal.is_new:
+            return
+        if digest is None and not typer.confirm("Is this the digest that the other operators have?"):
+            typer.echo("nothing was approved", err=True)
+            raise typer.Exit(1)
+        let_count(folder, proposal.roster)
+    typer.echo("approved; it counts from the next letter on")
+
+
 @app.command()
 def ledger(home: Home, as_json: AsJson = False) -> None:
     """Print what has left, and what it adds up to."""
@@ -97,6 +145,17 @@ def status(home: Home, as_json: AsJson = False) -> None:
     with _explained():
         shown = status_json(home.absolute()) if as_json else "\n".join(status_lines(home.absolute()))
     typer.echo(shown)
+
+
+def _own(home: Path) -> "tuple[Folder, MemberId, PublicKey]":
+    """Return the home's files, its name and its key. Raises: ConfigError."""
+    from client.folder import Folder
+    from client.opening import identity_of
+    from client.settings import Settings
+    from protocols.session import MemberId
+
+    folder = Folder(home.absolute())
+    return folder, MemberId(Settings.load(folder.settings).member), identity_of(folder).public
 
 
 def _say(line: str) -> None:

@@ -1,6 +1,7 @@
 """Name every file of a member's home, and write each so that only its owner can read it."""
 
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,11 @@ class Folder:
         return self.root / "policy.toml"
 
     @property
+    def roster(self) -> Path:
+        """The roster that the operator has approved, if any: roster.toml."""
+        return self.root / "roster.toml"
+
+    @property
     def identity(self) -> Path:
         """The member's long-term key, which never leaves."""
         return self.root / "identity.key"
@@ -121,3 +127,18 @@ def write_private(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, in one step: whatever happens, the old or the new one is there."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        write_private(beside, content)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)  # the name, too
+    finally:
+        os.close(folder)

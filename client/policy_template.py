@@ -18,7 +18,17 @@ record_tokens = {tokens}      # one record is so many tokens of one document; fi
 partner = "{partner}"  # the coordinator's key, from your invitation
 level = "weights"        # api, text, logits, weights
 collaborations = ["average"]
-smallest_crowd = 2       # fewer members than this, yourself included, and nothing leaves
+# The crowd is the members that take part, yourself included; for a secure sum only members of the roster that you
+# approved count. Two are no crowd: the sum less one's own values is the other's. Unless your own noise is enough by
+# itself, a secure sum needs three, whatever stands here.
+smallest_crowd = 2       # fewer members than this, and nothing leaves
+# Members that collude tell the coordinator their own values; the sum then hides yours only among those of the rest,
+# and only the noise of the rest counts: the more of them you reckon with, the more noise every member adds.
+colluding = 1            # at least so many members of the crowd are taken to work with the coordinator
+# A sum that failed because somebody went away may be tried again with those who are left. Every attempt is charged;
+# the difference of two sums is about whoever is in only one of them.
+attempts = 1             # one sum is tried at most so often
+# unsafe_plain_sum = true           # lets the coordinator see YOUR values, and not only the sum of all
 # unsafe_without_noise = true       # lets updates leave without noise: they then have NO epsilon at all
 
 # For comparing engines on data that is not private. Whoever knows the seed can subtract the noise.

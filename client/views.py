@@ -1,4 +1,4 @@
-"""Show an operator the policy, the ledger and the daemon of a home, as lines or as JSON."""
+"""Show an operator the policy, the roster, the ledger and the daemon of a home, as lines or as JSON."""
 
 import json
 from dataclasses import asdict
@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import typer
 
 from client.folder import Folder
+from client.roster import Proposal, approved_roster
 from client.settings import Settings
 from privacy.config import ConfigError
 from privacy.policy import Permission, Policy
+from privacy.refusal import RosterNotApproved
 from protocols.carriers.processes import alive
+from protocols.keys import PublicKey
+from protocols.roster import Roster
+from protocols.session import MemberId
+
+_SHOWN_OF_A_KEY = len("ed25519:") + 16  # 96 bits: nobody makes another key that begins alike
 
 
 def policy_lines(root: Path) -> list[str]:
@@ -25,8 +33,34 @@ def policy_lines(root: Path) -> list[str]:
         f" per {budget.unit.value}, {budget.relation.value}",
     ]
     lines += [_allowed(permission) for permission in policy.allow]
-    lines += [f"warning: {warning}" for warning in _warnings(settings, policy)]
+    warnings = [*_warnings(settings, policy), *_crowd_warnings(folder, policy)]
+    return lines + [f"warning: {warning}" for warning in warnings]
+
+
+def roster_lines(roster: Roster, member: MemberId, key: PublicKey) -> list[str]:
+    """Return who is in the roster; `member` with `key` is this home."""
+    lines = [f"roster of {len(roster.keys)} members"]
+    for name, its_key in roster.keys:
+        lines.append(f"  {name:32} {_short(its_key)}" + "  this home" * ((name, its_key) == (member, key)))
     return lines
+
+
+def digest_lines(roster: Roster) -> list[str]:
+    """Return what two operators read to each other."""
+    return ["digest, to be compared with the other operators' by a way that is not the coordinator's:", roster.spoken]
+
+
+def change_lines(proposal: Proposal) -> list[str]:
+    """Return what approving the proposal would change; a changed key, which may be somebody else's, in red."""
+    if proposal.approved is None:
+        return ["no roster is approved here so far"]
+    lines = [f"  added        {name}" for name in proposal.added]
+    lines += [f"  removed      {name}" for name in proposal.removed]
+    for name in proposal.rekeyed:
+        old, new = proposal.approved.key(name), proposal.roster.key(name)
+        line = f"  KEY CHANGED  {name}: {_short(new)}, was {_short(old)}; ask {name} itself whether that is so"
+        lines.append(typer.style(line, fg="red", bold=True))
+    return ["changes what is approved:" if lines else "changes nothing: it is approved already", *lines]
 
 
 def ledger_lines(root: Path) -> list[str]:
@@ -59,11 +93,13 @@ def status_json(root: Path) -> str:
 
 
 def _allowed(permission: Permission) -> str:
-    noise = ", WITHOUT NOISE: no epsilon" if permission.unsafe_without_noise else ""
+    unsafe = ", WITHOUT NOISE: no epsilon" * permission.unsafe_without_noise
+    unsafe += ", NOT SUMMED: the coordinator may see this member's own values" * permission.unsafe_plain_sum
     names = ", ".join(permission.collaborations)
     return (
         f"allows {permission.partner}: {names} at level {permission.level.value},"
-        f" with at least {permission.smallest_crowd} members{noise}"
+        f" with at least {permission.smallest_crowd} members, {permission.colluding} of them taken to collude,"
+        f" in at most {permission.attempts} attempts{unsafe}"
     )
 
 
@@ -76,6 +112,20 @@ def _warnings(settings: Settings, policy: Policy) -> list[str]:
     if policy.unsafe_seeded_randomness:
         warnings.append("seeded randomness is allowed: whoever knows the seed can subtract the noise")
     return warnings
+
+
+def _crowd_warnings(folder: Folder, policy: Policy) -> list[str]:
+    """Return what the roster falls short of. Raises: ConfigError for one that cannot be read."""
+    try:
+        members = len(approved_roster(folder).keys)
+    except RosterNotApproved:
+        return ["no roster is approved: every secure sum will be refused (parley member roster approve)"]
+    least = max((p.smallest_crowd for p in policy.allow), default=0)
+    return [f"the roster has {members} members, smallest_crowd asks for {least}"] * (members < least)
+
+
+def _short(key: PublicKey) -> str:
+    return str(key)[:_SHOWN_OF_A_KEY] + "..."
 
 
 def _ledger(root: Path) -> dict[str, Any]:

@@ -41,7 +41,9 @@ class Permission:
     """Allow one partner some collaborations at one level.
 
     `partner` is the coordinator's public key. `smallest_crowd` counts the members that take part, this one
-    included. `unsafe_without_noise` allows what has no epsilon: a disclosure.
+    included: in a secure sum those of the approved roster. `colluding` of them, at least, are taken to work with
+    the coordinator; one sum is tried `attempts` times at most. `unsafe_without_noise` allows what has no epsilon: a
+    disclosure. `unsafe_plain_sum` lets the coordinator see this member's own values, to add them up itself.
     """
 
     partner: str
@@ -49,12 +51,19 @@ class Permission:
     collaborations: tuple[str, ...]
     smallest_crowd: int = 2
     unsafe_without_noise: bool = False
+    colluding: int = 1
+    attempts: int = 1
+    unsafe_plain_sum: bool = False
 
     def __post_init__(self) -> None:
         if not self.collaborations:
             raise ValueError("collaborations: expected at least one name")
         if self.smallest_crowd < 1:
             raise ValueError("smallest_crowd: expected at least 1")
+        if self.colluding < 0:
+            raise ValueError("colluding: expected at least 0")
+        if self.attempts < 1:
+            raise ValueError("attempts: expected at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +88,46 @@ class Policy:
             raise ConfigError(file, "allow", "two entries for one partner, level and collaboration")
         return policy
 
-    def permit(self, occasion: Occasion, noisy: bool) -> None:
+    def permit(self, occasion: Occasion, noisy: bool, summed: bool = True) -> None:
         """Return if this occasion is allowed; otherwise refuse, saying which rule said no.
 
+        `summed` says that nobody sees this member's values but within a sum.
         Raises: LevelForbidden, CrowdTooSmall.
         """
+        permission = self._permission(occasion)
+        _require_crowd(occasion.crowd, permission.smallest_crowd)
+        if not noisy and not permission.unsafe_without_noise:
+            raise LevelForbidden("a release without noise, and unsafe_without_noise is not set")
+        if not summed and not permission.unsafe_plain_sum:
+            raise LevelForbidden("a release that is not in a secure sum, and unsafe_plain_sum is not set")
+
+    def permit_sum(
+        self, occasion: Occasion, smallest_crowd: int, colluding: int, attempts: int, local_noise: bool
+    ) -> None:
+        """Return if a secure sum on these terms is allowed: none is laxer than this home's; otherwise refuse.
+
+        `local_noise` says that this member's noise is enough by itself. Without it two members at least must be
+        honest, and three must take part: the sum less all the others' values would be this member's.
+        Raises: LevelForbidden, CrowdTooSmall.
+        """
+        permission = self._permission(occasion)
+        _require_crowd(smallest_crowd, permission.smallest_crowd)
+        _require_crowd(occasion.crowd, smallest_crowd)
+        if colluding < permission.colluding:
+            raise LevelForbidden(f"terms for {colluding} colluding, the policy asks for {permission.colluding}")
+        if attempts > permission.attempts:
+            raise LevelForbidden(f"terms for {attempts} attempts, the policy allows {permission.attempts}")
+        if not local_noise:
+            _require_crowd(smallest_crowd, max(3, colluding + 2))
+
+    def _permission(self, occasion: Occasion) -> Permission:
         for p in self.allow:
             named = (p.partner, p.level) == (occasion.partner, occasion.level)
             if named and occasion.collaboration in p.collaborations:
-                return _permit(p, occasion, noisy)
+                return p
         raise LevelForbidden(f"{occasion.collaboration} at level {occasion.level.value} with this partner")
 
 
-def _permit(permission: Permission, occasion: Occasion, noisy: bool) -> None:
-    if occasion.crowd < permission.smallest_crowd:
-        raise CrowdTooSmall(f"{occasion.crowd} members, the policy asks for {permission.smallest_crowd}")
-    if not noisy and not permission.unsafe_without_noise:
-        raise LevelForbidden("a release without noise, and unsafe_without_noise is not set")
+def _require_crowd(crowd: int, least: int) -> None:
+    if crowd < least:
+        raise CrowdTooSmall(f"{crowd} members, the policy asks for {least}")

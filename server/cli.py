@@ -1,4 +1,4 @@
-"""Offer the coordinator's commands: init, up, invite, status."""
+"""Offer the coordinator's commands: init, up, invite, roster, status."""
 
 from __future__ import annotations
 
@@ -58,6 +58,29 @@ def invite(
     with _errors():
         write(Folder.open(folder), name, out)
     typer.echo(f"Wrote {out}. It is as secret as a password until {name} has enrolled.")
+
+
+@app.command()
+def roster(
+    folder: FolderArgument,
+    out: Annotated[Path | None, typer.Option(help="The file to write; hand it to every member.")] = None,
+) -> None:
+    """Write the roster of all who have enrolled, for each member's operator to approve; without --out, print it."""
+    from server.folder import Folder
+    from server.roster import enrolled, write
+
+    with _errors():
+        found = enrolled(Folder.open(folder))
+        if out is not None:
+            write(found.roster, out)
+    if out is None:
+        typer.echo(found.roster.to_toml(), nl=False)
+    typer.echo(f"roster of {len(found.roster.keys)} members: {', '.join(found.roster.members)}", err=out is None)
+    if found.left_out:
+        typer.echo(f"left out, since not enrolled yet: {', '.join(found.left_out)}", err=out is None)
+    typer.echo(f"digest: {found.roster.spoken}", err=out is None)
+    if out is not None:
+        typer.echo(f"Wrote {out}. Each member's operator: parley member roster approve DIR {out}")
 
 
 @app.command()

@@ -16,12 +16,15 @@ from client.folder import Folder as MemberFolder
 from client.init import Wishes
 from client.init import init as init_member
 from client.opening import identity_of
+from client.roster import approve
 from client.settings import Settings, home_toml
 from privacy.config import ConfigError
 from privacy.ledger import Account, Ledger, Statement
 from privacy.policy import Policy
 from protocols.carriers import processes
 from protocols.carriers.processes import Program
+from protocols.roster import Roster
+from protocols.session import MemberId
 from server import folder as coordinator_folder
 from server.control import Client, ControlError
 from server.folder import Folder
@@ -72,6 +75,7 @@ def settle(
 ) -> Nodes:
     """Make the folders of a coordinator and of every member, each with the policy that the experiment needs.
 
+    Every member has approved the roster of them all: here one operator stands behind each.
     Members dial `dialled` (host:port) where something stands between them and the coordinator.
     Raises: ConfigError; the folder must be new.
     """
@@ -89,8 +93,10 @@ def settle(
             (home / "home.toml").write_text(home_toml(seeded), encoding="utf-8")
         policy = policy_for(experiment, str(coordinator.identity().public), orders)
         (home / "policy.toml").write_text(policy_toml(policy), encoding="utf-8")
-        identity_of(MemberFolder(home))  # readable, and by its owner alone
         homes[name] = home
+    keys = {MemberId(name): identity_of(MemberFolder(home)).public for name, home in homes.items()}
+    for home in homes.values():
+        approve(MemberFolder(home), Roster(tuple(keys.items())))
     return Nodes(coordinator, homes)
 
 
@@ -130,7 +136,10 @@ def policy_toml(policy: Policy) -> str:
             f"level = {_toml(p.level.value)}",
             f"collaborations = {json.dumps(list(p.collaborations))}",
             f"smallest_crowd = {p.smallest_crowd}",
+            f"colluding = {p.colluding}",
+            f"attempts = {p.attempts}",
             f"unsafe_without_noise = {_toml(p.unsafe_without_noise)}",
+            f"unsafe_plain_sum = {_toml(p.unsafe_plain_sum)}",
         ]
     return "\n".join(lines) + "\n"
 
