@@ -1,0 +1,45 @@
+"""Say who masks with whom, and who holds whose shares, in one sum: derived by everybody alike, chosen by nobody."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from protocols.secure_sum import graph
+from protocols.secure_sum.boxes import Dealing, places
+from protocols.secure_sum.messages import Request
+from protocols.secure_sum.terms import Mode, Terms
+
+ASSUMED_DROPOUT = 0.1  # of the members, in sums of more than graph.COMPLETE_UP_TO
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Hold each member's neighbours, sorted, and how many holders open what one of them dealt."""
+
+    members: tuple[str, ...]
+    neighbours: Mapping[str, tuple[str, ...]]
+    threshold: int
+
+    def dealing(self, dealer: str) -> Dealing:
+        """Return who holds shares of `dealer`'s secrets: its neighbours and itself."""
+        holders = tuple(sorted((*self.neighbours[dealer], dealer)))
+        return Dealing(dealer, holders, places(holders, self.members), self.threshold)
+
+
+def layout_of(request: Request, terms: Terms) -> Layout:
+    """Return the layout of a request: complete for a small crowd or in STRICT mode, else a Harary graph."""
+    return _layout(request.members, request.sid, request.number, terms)
+
+
+@lru_cache(maxsize=8)
+def _layout(members: tuple[str, ...], sid: bytes, number: int, terms: Terms) -> Layout:
+    if terms.mode is Mode.STRICT or len(members) <= graph.COMPLETE_UP_TO:
+        return _complete(members, terms.threshold(len(members)))
+    degree, threshold = graph.parameters(len(members), terms.colluding / len(members), ASSUMED_DROPOUT)
+    near = graph.neighbours(graph.order(members, sid, number), degree)
+    return Layout(members, {m: tuple(sorted(near[m])) for m in members}, threshold)
+
+
+@lru_cache(maxsize=32)
+def _complete(members: tuple[str, ...], threshold: int) -> Layout:
+    return Layout(members, {m: tuple(o for o in members if o != m) for m in members}, threshold)
