@@ -126,8 +126,8 @@ class _Case:
         if not self._joined(degree):
             return None
         corrupt = self._least(self.members, _tail(self.members - 1, self.corrupt, degree))
-        # No member has so many corrupt neighbours. They give a malicious coordinator shares of both of its secrets, and
-        # honest ones a share of either: one stays hidden if 2 * threshold > degree + corrupt neighbours.
+        # No member has so many corrupt neighbours. They give a malicious coordinator shares of both of its secrets,
+        # and honest ones a share of either: one stays hidden if 2 * threshold > degree + corrupt neighbours.
         threshold = (degree + corrupt + 1) // 2 if self.malicious else corrupt
         if self.malicious and self.whole and degree < self.members - 1:
             threshold = max(threshold, degree // 2 + self._least_beside(degree))

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from protocols.faults import LocalError, PeerError
@@ -70,6 +70,8 @@ def is_safe(n, corrupt, dropped, degree, threshold, malicious, security, correct
     st.integers(3, 60), st.integers(0, 15), st.integers(0, 15), st.booleans(), st.integers(2, 45), st.integers(2, 25),
     st.booleans(),
 )  # fmt: skip
+@example(30, 7, 2, False, 8, 4, False)  # where one member more to draw from would make a difference
+@example(35, 5, 2, True, 17, 4, True)
 def test_no_smaller_degree_and_no_smaller_threshold_is_safe(n, corrupt, dropped, malicious, security, correct, whole):
     corrupt, dropped = min(corrupt, n // 3), min(dropped, n // 3)
 
