@@ -278,11 +278,13 @@ def test_an_approval_that_is_killed_or_finds_the_disk_full_leaves_the_old_roster
 ) -> None:
     approve(home, roster)
     file.write_text(roster_of(home, library=Identity.generate().public).to_toml())
+    before = listing(home)
     command = [sys.executable, "-c", INTERRUPT, str(home.root), str(file), moment]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
     if moment == "full":
         assert "roster.toml: cannot be written (File too large)" in done.stderr
+        assert listing(home) == before
     assert approved_roster(home) == roster
     assert parley("approve", home.root, file, answer="y\n").exit_code == 0  # and the next one goes through
     assert approved_roster(home) == Roster.load(file)

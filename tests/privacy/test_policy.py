@@ -135,6 +135,12 @@ def test_a_plain_sum_permits_no_release_without_noise_nor_the_other_way_round():
         policy_with(unsafe_without_noise=True).permit(asked(), noisy=True, summed=False)
 
 
+def test_a_crowd_below_the_permissions_is_refused_and_one_of_just_that_size_is_not():
+    policy_with(smallest_crowd=4).permit(asked(4), noisy=True)
+    with pytest.raises(CrowdTooSmall, match="3 members, the policy asks for 4"):
+        policy_with(smallest_crowd=4).permit(asked(3), noisy=True)
+
+
 STRICT = policy_with(smallest_crowd=4, colluding=2, attempts=3)
 
 

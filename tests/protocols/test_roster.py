@@ -26,7 +26,7 @@ def load(folder: Path, content: str | bytes) -> Roster:
 def refused(folder: Path, content: str | bytes) -> str:
     with pytest.raises(ConfigError) as error:
         load(folder, content)
-    assert error.value.__suppress_context__ or error.value.__cause__ is None  # no cause quotes the file either
+    assert error.value.__suppress_context__ or error.value.__context__ is None  # nor does a cause quote the file
     return str(error.value)
 
 
