@@ -67,7 +67,10 @@ def neighbours(order: Sequence[T], degree: int) -> Mapping[T, tuple[T, ...]]:
 
 
 class Graph(NamedTuple):
-    """Say how many neighbours each member has, and how many of them must stay to take its masks away."""
+    """Say how many neighbours each member has, and how many of them must stay to take its masks away.
+
+    The bounds count neighbours alone: if a member holds a share of its own secrets too, it takes one share more.
+    """
 
     degree: int
     threshold: int
