@@ -27,7 +27,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.randomness import Randomness
+from privacy.randomness import Randomness, UnsafeSeededRandomness
 
 Noise = NDArray[np.int32 | np.int64]
 
@@ -80,6 +80,8 @@ class NoisePool:
     def __init__(self, law: DiscreteGaussian, randomness: Randomness, capacity: int) -> None:
         if capacity < 1:
             raise ValueError("capacity: expected at least 1")
+        if isinstance(randomness, UnsafeSeededRandomness):  # the gate sees its own randomness only, not a pool's
+            raise ValueError("a pool is filled from the system's randomness, never from a seed")
         self.law, self.capacity = law, capacity
         self._randomness = randomness
         self._filler: threading.Thread | None
