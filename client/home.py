@@ -6,7 +6,7 @@ The private records are within reach of `Visit` alone, and it hands out only wha
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,18 +17,40 @@ from client.clipping import Clipper
 from client.data import Records, cut
 from client.declared import Declared
 from client.dp_training import DpSgd, Schedule, UnsafePlainSgd
+from client.masking import Integers, Masked, MaskedRelease, MaskedShare
 from client.model import Adapted, Base, layout_of
-from client.noise import noise_multiplier, opened
+from client.noise import noise_multiplier, opened, require_promise
 from privacy.config import ConfigError
+from privacy.distributed import NoiseShare
+from privacy.fixed_point import FixedPoint
 from privacy.gate import Disclosed, Gate, Released
 from privacy.ledger import Account, Ledger
+from privacy.mechanisms import Mechanism
 from privacy.occasion import Occasion
 from privacy.policy import Policy
 from privacy.randomness import Randomness, SystemRandomness, UnsafeSeededRandomness
-from privacy.refusal import LevelForbidden
+from privacy.refusal import LevelForbidden, RosterNotApproved
 from privacy.units import Unit
 from protocols.faults import PeerError
+from protocols.roster import Roster
+from protocols.secure_sum.aggregation import Expected
+from protocols.secure_sum.messages import (
+    Acknowledge,
+    Acknowledged,
+    Agree,
+    Agreed,
+    Introduced,
+    Request,
+    Reveal,
+    Revealed,
+    Slip,
+    Upload,
+)
+from protocols.secure_sum.session import Place
+from protocols.secure_sum.sums import Sums
+from protocols.secure_sum.terms import Terms
 from protocols.session import MemberId
+from protocols.weights.average import NAME as AVERAGE
 from protocols.weights.average import Recipe
 
 Vector = NDArray[np.float32]
@@ -38,13 +60,19 @@ _ENTRIES_AT_ONCE = 2**26  # of records' gradients: 256 MiB
 _MOST_AT_ONCE = 16
 
 
+def no_roster() -> Roster:
+    """Refuse: there is no approved roster. Raises: RosterNotApproved."""
+    raise RosterNotApproved("no roster has been approved here")
+
+
 @dataclass
 class House:
     """Hold one member's model, data, policy and ledger, and open them to letters that the policy allows.
 
     `documents` and `policy` read anew each time they are called, and `edition` changes whenever the documents do, so
-    that an operator's edit counts from the next letter on: what was deleted is trained on no more. `identity` is the
-    home's public key, by which two homes of one name on one ledger differ. With `unsafe_seed` the same letters get
+    that an operator's edit counts from the next letter on: what was deleted is trained on no more; `roster` likewise.
+    `sums` holds the keys of secure sums; without it the house takes part in none. `identity` is the home's public
+    key, by which two homes of one name on one ledger differ. With `unsafe_seed` the same letters get
     the same answers, which protects nothing; the policy must allow it.
     """
 
@@ -59,12 +87,15 @@ class House:
     threads: int = 1
     edition: Callable[[], object] = lambda: None
     identity: str = ""
+    roster: Callable[[], Roster] = no_roster
+    sums: Sums | None = None
     _fitted: "tuple[tuple[object, ...], Fitted] | None" = field(default=None, init=False, repr=False)
 
     def open(self, occasion: Occasion) -> "Visit":
         """Return what a letter may use. Raises: LevelForbidden for a seed that the policy does not allow."""
         gate = Gate(self.policy(), self.ledger, self._randomness(occasion))
-        return Visit(self, gate, self._own(occasion))
+        place = Place(self.member, occasion.partner, occasion.session, occasion.members)
+        return Visit(self, gate, self._own(occasion), place)
 
     def fit(self, recipe: Recipe) -> "Fitted":
         """Return model and records made ready for `recipe`; the last ones are kept while the data stays as it is.
@@ -92,6 +123,8 @@ class House:
         if self._fitted is not None:
             self._fitted[1].adapted.remove()
             self._fitted = None
+        if self.sums is not None:
+            self.sums.close()
         self.ledger.close()
 
     def _adapt(self, recipe: Recipe) -> Adapted:
@@ -143,36 +176,114 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Be the home of one letter."""
+    """Be the home of one letter. `place` says who this member is in the letter's session."""
 
     house: House
     gate: Gate
     occasion: Occasion
+    place: Place
 
-    def contribution(
-        self,
-        recipe: Recipe,
-        round_: int,
-        adapter: Vector,
-    ) -> Released[Vector] | Disclosed[Vector]:
-        """Train from `adapter` and return the delta (length,), through the gate.
+    def contribution(self, recipe: Recipe, round_: int, adapter: Vector) -> Released[Vector] | Disclosed[Vector]:
+        """Train from `adapter` and return the delta (length,) as it is, through the gate.
 
         Learns:  the caller: the delta, noised unless the recipe has no epsilon and the policy allows that.
         Raises:  PeerError for a recipe that does not fit this home; Refused, in which case nothing was charged.
         """
-        house, account = self.house, Account(self.house.dataset, self.gate.policy.budget)
-        self.gate.policy.permit(self.occasion, noisy=recipe.epsilon is not None)  # before any work for a stranger
+        self._permit(recipe, self.occasion)
+        if recipe.noise_multiplier is not None:
+            raise PeerError("noise that only a sum has, and no sum")
+        task = self._task(recipe, adapter)
+        if isinstance(task, UnsafePlainSgd):
+            return self.gate.disclose(task, self._account, self.occasion)
+        self._require_room(recipe, round_, task)
+        return self.gate.release(task, self._account, self.occasion)
+
+    def masked(
+        self, recipe: Recipe, round_: int, adapter: Vector, request: Request, slips: Sequence[Slip]
+    ) -> Released[Upload] | Disclosed[Upload]:
+        """Train from `adapter` and return the delta masked for the sum `request`, through the gate.
+
+        Learns:  the caller: nothing but sizes, until all others' words are added; then the sum.
+        Raises:  PeerError for a recipe or a request that does not fit this home; Refused: nothing was charged.
+        """
+        occasion = replace(self.occasion, crowd=len(request.members), summed=True)
+        self._permit(recipe, occasion)
+        sum_ = self._begin(recipe, round_, adapter, request, slips)
+        task = self._task(recipe, adapter)
+        if recipe.noise_multiplier is not None:
+            share = NoiseShare(task.draw(self.gate.randomness), sum_.spec, sum_.terms.honest)
+            self._require_room(recipe, round_, share)
+            require_promise(recipe, share.event)
+            return self.gate.release(MaskedShare(share, sum_.mask), self._account, occasion)
+        if isinstance(task, UnsafePlainSgd):
+            return self.gate.disclose(Masked(task, sum_.spec, sum_.mask), self._account, occasion)
+        self._require_room(recipe, round_, task)
+        return self.gate.release(MaskedRelease(task, sum_.spec, sum_.mask), self._account, occasion)
+
+    def introduce(self, terms: Terms) -> Introduced:
+        """Make keys for this session's sums. Raises: Refused, PeerError."""
+        self._permit_sum(terms, self.occasion, local_noise=True)  # what is summed is judged when it is asked for
+        return self._sums.introduce(self.occasion.session, self.place, terms, self.house.roster())
+
+    def acknowledge(self, ask: Acknowledge) -> Acknowledged:
+        """Check everybody's keys against the approved roster. Raises: Refused, PeerError."""
+        return self._sums.acknowledge(self.occasion.session, ask)
+
+    def agree(self, ask: Agree) -> Agreed:
+        """Sign who is in the sum. Raises: Refused, PeerError."""
+        return self._sums.agree(self.occasion.session, ask)
+
+    def reveal(self, ask: Reveal) -> Revealed:
+        """Reveal what unmasks the sum. Raises: PeerError."""
+        return self._sums.reveal(self.occasion.session, ask)
+
+    @property
+    def _account(self) -> Account:
+        return Account(self.house.dataset, self.gate.policy.budget)
+
+    @property
+    def _sums(self) -> Sums:
+        if self.house.sums is None:
+            raise RosterNotApproved("this home takes part in no secure sum")
+        return self.house.sums
+
+    def _permit(self, recipe: Recipe, occasion: Occasion) -> None:
+        """Refuse before any work for a stranger."""
+        self.gate.policy.permit(occasion, noisy=recipe.epsilon is not None, summed=occasion.summed)
         self._require_unit(recipe)
-        schedule = self._schedule(recipe)
-        fitted = house.fit(recipe)
-        if recipe.epsilon is None:
-            unprotected = UnsafePlainSgd(fitted.adapted, fitted.records, adapter, schedule)
-            return self.gate.disclose(unprotected, account, self.occasion)
-        sigma = noise_multiplier(recipe, recipe.epsilon, schedule.rate, opened(house.ledger, account))
-        mechanism = DpSgd(fitted.adapted, fitted.records, adapter, schedule, sigma)
-        if round_ == 0:  # a run that cannot be finished is refused before it has cost anything
-            house.ledger.require_room(account, SelfComposedDpEvent(mechanism.event, recipe.rounds), self.occasion)
-        return self.gate.release(mechanism, account, self.occasion)
+
+    def _permit_sum(self, terms: Terms, occasion: Occasion, local_noise: bool) -> None:
+        self.gate.policy.permit_sum(occasion, terms.smallest_crowd, terms.colluding, terms.attempts, local_noise)
+
+    def _begin(self, recipe: Recipe, round_: int, adapter: Vector, request: Request, slips: Sequence[Slip]) -> "_Sum":
+        """Compare the request with what this home makes of the recipe by itself."""
+        name, sums = self.occasion.session, self._sums
+        terms = sums.terms(name)
+        occasion = replace(self.occasion, crowd=len(request.members), summed=True)
+        whole = recipe.noise_multiplier is None or terms.honest == 1  # else a member adds a share of the noise
+        self._permit_sum(terms, occasion, recipe.epsilon is not None and whole)
+        try:
+            spec = recipe.spec(terms, len(request.members))
+        except ValueError:
+            raise PeerError("words too narrow for this recipe and crowd") from None
+        expected = Expected(AVERAGE, spec, recipe.context(round_, adapter), round_)
+        begun = sums.begin(name, request, slips, expected)
+        return _Sum(terms, spec, lambda values: sums.upload(name, begun, values, self.house.threads))
+
+    def _task(self, recipe: Recipe, adapter: Vector) -> DpSgd | UnsafePlainSgd:
+        """Return this round's training: by DP-SGD, where records are to be protected."""
+        schedule, fitted = self._schedule(recipe), self.house.fit(recipe)
+        if recipe.epsilon is None or recipe.noise_multiplier is not None:
+            return UnsafePlainSgd(fitted.adapted, fitted.records, adapter, schedule)
+        budget = opened(self.house.ledger, self._account)
+        sigma = noise_multiplier(recipe, recipe.epsilon, schedule.rate, budget)
+        return DpSgd(fitted.adapted, fitted.records, adapter, schedule, sigma)
+
+    def _require_room(self, recipe: Recipe, round_: int, mechanism: Mechanism[object]) -> None:
+        """Refuse a run that cannot be finished before it has cost anything."""
+        if round_ == 0:
+            whole = SelfComposedDpEvent(mechanism.event, recipe.rounds)
+            self.house.ledger.require_room(self._account, whole, self.occasion)
 
     def _schedule(self, recipe: Recipe) -> Schedule:
         if recipe.steps > MOST_STEPS:
@@ -193,13 +304,23 @@ class Visit:
 
     def _require_unit(self, recipe: Recipe) -> None:
         """Refuse to charge what protects a record to an account that promises more, or to nobody's account."""
-        if recipe.unit is not Unit.RECORD:
-            raise PeerError(f"this training protects records, not {recipe.unit.value}s")
         budget = self.gate.policy.budget
-        if budget.unit is not Unit.RECORD:
-            raise LevelForbidden(f"the budget is per {budget.unit.value}, the recipe per record")
-        if budget.record_tokens != recipe.record_tokens:  # else a partner could make a record of one word
+        if recipe.unit not in (Unit.RECORD, Unit.MEMBER):
+            raise PeerError(f"this training protects records or whole members, not {recipe.unit.value}s")
+        if budget.unit is not recipe.unit:
+            raise LevelForbidden(f"the budget is per {budget.unit.value}, the recipe per {recipe.unit.value}")
+        if recipe.unit is Unit.RECORD and budget.record_tokens != recipe.record_tokens:
+            # else a partner could make a record of one word
             raise LevelForbidden(f"the budget is per {budget.record_tokens} tokens, not {recipe.record_tokens}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    """Hold a sum that was begun: its terms, how values become words, and what masks and uploads them, once."""
+
+    terms: Terms
+    spec: FixedPoint
+    mask: Callable[[Integers], Upload]
 
 
 def unsafe_seed(seed: int, member: MemberId, number: int) -> int:

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 
-from privacy.accountant import calibrate, default_orders
+from privacy.accountant import calibrate, cost, default_orders, epsilon
 from privacy.ledger import Account, Ledger
 from privacy.policy import Budget
 from protocols.faults import PeerError
@@ -25,6 +25,15 @@ def noise_multiplier(recipe: Recipe, epsilon: float, rate: float, budget: Budget
     fits = _least(budget.epsilon, budget.delta, rate, steps, (budget.orders,))
     promised = _least(epsilon, recipe.delta, rate, steps, (budget.orders, *((order,) for order in _ORDERS)))
     return max(fits, promised)
+
+
+def require_promise(recipe: Recipe, event: DpEvent) -> None:
+    """Return if `event`, once in every round, keeps the recipe's own promise. Raises: PeerError."""
+    if recipe.epsilon is None:
+        raise PeerError("a recipe that promises nothing")
+    orders = default_orders(recipe.epsilon, recipe.delta)
+    if epsilon(cost(SelfComposedDpEvent(event, recipe.rounds), orders), orders, recipe.delta) > recipe.epsilon:
+        raise PeerError("a recipe whose noise does not keep its own promise")
 
 
 def opened(ledger: Ledger, account: Account) -> Budget:

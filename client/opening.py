@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from client.data import documents, edition
 from client.folder import Folder
 from client.mailbox import SqliteShelf
+from client.roster import approved_roster
 from client.settings import Settings, require_private
 from privacy.config import ConfigError
 from privacy.ledger import Ledger
@@ -15,6 +17,7 @@ from privacy.policy import Policy
 from protocols.catalog import CATALOG
 from protocols.keys import Identity, PublicKey
 from protocols.post import Mailbox
+from protocols.secure_sum.sums import Sums
 from protocols.session import MemberId
 
 
@@ -60,6 +63,8 @@ def open_home(folder: Folder, settings: Settings) -> Opened:
         threads=settings.model.threads,
         edition=lambda: edition(data.path),
         identity=str(identity.public),
+        roster=lambda: approved_roster(folder),
+        sums=Sums(identity, time.time),
     )
     mailbox = Mailbox(house.member, identity, coordinator, CATALOG, house.open, shelf)
     return Opened(mailbox, house.base.digest, shelf)

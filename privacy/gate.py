@@ -52,12 +52,12 @@ class Gate:
 
         Raises: Refused, in which case nothing was charged and nothing left.
         """
-        self.policy.permit(occasion, noisy=True)
+        self.policy.permit(occasion, noisy=True, summed=occasion.summed)
         receipt = self.ledger.charge(account, mechanism.event, occasion)  # on disk before the noise is drawn
         return Released(mechanism.draw(self.randomness), receipt)
 
     def disclose(self, value: Unprotected[T], account: Account, occasion: Occasion) -> Disclosed[T]:
         """Write down that a value leaves without noise, then compute it. Raises: Refused."""
-        self.policy.permit(occasion, noisy=False)
+        self.policy.permit(occasion, noisy=False, summed=occasion.summed)
         receipt = self.ledger.disclose(account, occasion)
         return Disclosed(value.draw(self.randomness), receipt)

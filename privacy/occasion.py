@@ -10,7 +10,8 @@ class Occasion:
     """Identify one answer of one member, for the policy and the ledger.
 
     (session, number) is unique: the mailbox lets at most one answer out for it, so a repeated charge under
-    the same key is the same release. `crowd` is how many members take part.
+    the same key is the same release. `crowd` is how many members take part, `members` their names; `summed` says
+    that nobody outside sees more than the sum over the crowd.
     """
 
     session: str
@@ -19,6 +20,8 @@ class Occasion:
     level: Level
     partner: str
     crowd: int
+    members: tuple[str, ...] = ()
+    summed: bool = False
 
     @property
     def key(self) -> tuple[str, int]:

@@ -216,6 +216,7 @@ class Mailbox:
             collaboration.level,
             str(self.coordinator),
             len(letter.members),
+            letter.members,
         )
         try:
             after, answer = member.answer(ask, self.open_home(occasion))

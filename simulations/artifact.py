@@ -26,9 +26,20 @@ def save_adapter(
     facts = (
         ("experiment", experiment.name),
         ("collaboration", f"{experiment.collaboration.name}, {experiment.collaboration.rounds} rounds"),
+        ("sum", _sum(experiment)),
         ("local training", f"{training.steps} steps a round, {training.batch_size} records a step on average"),
         ("members", ", ".join(m.name for m in experiment.members)),
     )
     folder.mkdir(parents=True, exist_ok=True)
     card = Card(experiment.name, experiment.model_path, base.digest, facts, tuple(guarantees.items()))
     save(folder, layout, adapter, card)
+
+
+def _sum(experiment: Experiment) -> str:
+    terms = experiment.terms
+    if terms is None:
+        return "UNSAFE plain sum: the coordinator saw every member's contribution by itself"
+    return (
+        f"secure ({terms.mode.value}), at least {terms.smallest_crowd} members, at most {terms.colluding} of them"
+        " colluding with the coordinator; a sum without noise has no epsilon"
+    )

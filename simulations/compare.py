@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from privacy.ledger import Statement
+from simulations.engine import Outcome
 from simulations.experiment import Experiment
 from simulations.report import Comparison, MemberResult, RoundResult
 from simulations.yardsticks import POOLED, Losses
@@ -31,6 +32,12 @@ class Timing:
     total: float
 
 
+def rounds_of(outcome: Outcome) -> tuple[RoundResult, ...]:
+    """Return a run's rounds, counted from 1."""
+    pairs = zip(outcome.answered, outcome.seconds, strict=True)
+    return tuple(RoundResult(i + 1, answered, seconds) for i, (answered, seconds) in enumerate(pairs))
+
+
 def compared(
     experiment: Experiment, road: str, losses: Mapping[str, Losses], witnesses: Mapping[str, Witness], timing: Timing
 ) -> Comparison:
@@ -55,9 +62,20 @@ def what_the_coordinator_saw(experiment: Experiment) -> tuple[str, ...]:
     """Say plainly what reached the coordinator."""
     noised = "noised " if experiment.privacy.epsilon is not None else "UNNOISED "
     return (
-        f"each member's {noised}delta, one by one, in every round: there is no secure sum in this run",
+        _of_the_deltas(experiment, noised),
         "who took part, when, and the size of each letter",
         "no text, no record, no gradient of a single record",
+    )
+
+
+def _of_the_deltas(experiment: Experiment, noised: str) -> str:
+    terms = experiment.terms
+    if terms is None:
+        return f"each member's {noised}delta, one by one, in every round: an UNSAFE plain sum, asked for by name"
+    return (
+        f"in every round the sum of the members' {noised}deltas, and no delta by itself"
+        f" (secure sum, {terms.mode.value}; at least {terms.smallest_crowd} members in each,"
+        f" at most {terms.colluding} of them colluding with it)"
     )
 
 
@@ -67,6 +85,8 @@ def _warnings(experiment: Experiment) -> Sequence[str]:
         found.append("UNSAFE: all randomness came from the experiment's seed; nothing here is private")
     if experiment.privacy.unsafe_without_noise:
         found.append("UNSAFE: released without noise; no epsilon describes it")
+    if experiment.collaboration.unsafe_plain_sum:
+        found.append("UNSAFE: a plain sum; the coordinator saw every member's contribution by itself")
     return found
 
 

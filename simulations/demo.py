@@ -21,9 +21,10 @@ from privacy.config import ConfigError
 from protocols.weights.average import Averaged
 from simulations import nodes as real
 from simulations.artifact import save_adapter
-from simulations.compare import BASE, TOGETHER, Timing, Witness, compared
+from simulations.compare import BASE, TOGETHER, Timing, Witness, compared, rounds_of
+from simulations.engine import outcome_of
 from simulations.experiment import Experiment, load_experiment
-from simulations.ordering import collect, order_for, watch
+from simulations.ordering import collect, order_for, trips_of, watch
 from simulations.plan import best_orders, recipe_for
 from simulations.report import Comparison, RoundResult, show, write_json, write_page
 from simulations.texts import MemberText, lay_out, training
@@ -120,15 +121,12 @@ def _run(
         status.stop()
         console.print(f"all processes are up after {startup:.0f} s")
         run = client.submit(order_for(experiment, base))
-        trips = watch(client, run, experiment.collaboration.rounds, console)["trips"]
+        trips = watch(client, run, trips_of(experiment), console)["trips"]
         result = collect(client, run, experiment.collaboration.name)
         status.start()
         status.update("stopping all processes")
-    return Ran(result, _rounds(trips), _witnesses(experiment, settled, declared, trips), startup)
-
-
-def _rounds(trips: list[Mapping[str, Any]]) -> tuple[RoundResult, ...]:
-    return tuple(RoundResult(t["trip"], len(t["answered"]), t["seconds"]) for t in trips)
+    rounds = rounds_of(outcome_of(result, [t["seconds"] for t in trips]))
+    return Ran(result, rounds, _witnesses(experiment, settled, declared, trips), startup)
 
 
 def _witnesses(
@@ -137,7 +135,7 @@ def _witnesses(
     declared: Mapping[str, Declared],
     trips: list[Mapping[str, Any]],
 ) -> dict[str, Witness]:
-    """Ask each member's own ledger. The letters of one trip have the same size for every member that answered."""
+    """Ask each member's own ledger. The letters of one trip have about the same size for every member."""
     tokens = experiment.training.record_tokens
     found = {}
     for name, size in declared.items():

@@ -1,5 +1,6 @@
 """Run an experiment inside this process, on the members of a village: the same code as on real nodes."""
 
+import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -25,11 +26,15 @@ Adapter = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Hold what a run came to: the adapter (length,), who answered in each round, and each round's seconds."""
+    """Hold what a run came to: the adapter (length,), who is in each round's mean, and each round's seconds.
+
+    `opening` are the seconds before the first round, in which the members agreed on keys.
+    """
 
     adapter: Adapter
     answered: tuple[int, ...]
     seconds: tuple[float, ...]
+    opening: float
 
 
 @dataclass
@@ -50,13 +55,15 @@ class Stopwatch:
 
 def task_for(experiment: Experiment, recipe: Recipe) -> Average:
     """Return the collaboration's task: train from an adapter of zeros."""
-    return Average(recipe, experiment.collaboration.quorum, np.zeros(recipe.length, np.float32))
+    return Average(recipe, experiment.collaboration.quorum, np.zeros(recipe.length, np.float32), experiment.terms)
 
 
 def outcome_of(result: Message, seconds: Sequence[float]) -> Outcome:
-    """Return the outcome that a collaboration's result is, with each round's seconds."""
+    """Return the outcome that a collaboration's result is; `seconds` are those of every trip."""
     assert isinstance(result, Averaged)  # noqa: S101  what this collaboration returns
-    return Outcome(np.array(result.adapter), result.answered, tuple(seconds))
+    ends = np.cumsum((len(seconds) - sum(result.trips), *result.trips))
+    opening, *rounds = (math.fsum(part) for part in np.split(np.asarray(seconds), ends)[:-1])
+    return Outcome(np.array(result.adapter), result.answered, tuple(rounds), opening)
 
 
 def run_in_process(experiment: Experiment, village: Village, base: Base) -> Outcome:

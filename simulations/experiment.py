@@ -6,6 +6,7 @@ from pathlib import Path
 from privacy.config import ConfigError, read_config
 from privacy.units import Unit
 from protocols.catalog import CATALOG
+from protocols.secure_sum.terms import Mode, Terms, mode_for
 from protocols.weights.average import Recipe
 
 SHIPPED_MODEL = "base"
@@ -15,17 +16,38 @@ SILO = "silo:"  # before the name of a silo of the standard library
 
 @dataclass(frozen=True, slots=True)
 class CollaborationTable:
-    """Name the protocol, how many rounds it runs, and with how few members a round still counts."""
+    """Name the protocol, how many rounds it runs, and with how few members a round still counts.
+
+    With `unsafe_plain_sum` the coordinator gets every member's contribution by itself: there is no secure sum.
+    """
 
     name: str
     rounds: int
     quorum: int
+    unsafe_plain_sum: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.rounds <= 100_000:
             raise ValueError("rounds: expected 1 to 100000")
         if self.quorum < 1:
             raise ValueError("quorum: expected at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class SecureSumTable:
+    """Give the terms of the secure sum: see `protocols/secure_sum/terms.py`.
+
+    Without a `mode` it is resilient where the threshold leaves room for a member to drop out, else strict.
+    """
+
+    smallest_crowd: int = 3
+    colluding: int = 1
+    bits: int = 32
+    mode: Mode | None = None
+
+    def terms(self, members: int) -> Terms:
+        """Return the terms for so many members. Raises: ValueError."""
+        return Terms(self.mode or mode_for(members, self.colluding), self.smallest_crowd, self.colluding, self.bits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +88,8 @@ class PrivacyTable:
     unsafe_without_noise: bool = False
 
     def __post_init__(self) -> None:
+        if self.unit not in (Unit.RECORD, Unit.MEMBER):
+            raise ValueError("unit: expected record or member")
         if (self.epsilon is None) is not self.unsafe_without_noise:
             raise ValueError("epsilon: expected a number, or unsafe_without_noise = true and no epsilon")
         if self.epsilon is not None and not 0 < self.epsilon < 1000:
@@ -98,6 +122,7 @@ class Experiment:
     privacy: PrivacyTable
     members: tuple[MemberTable, ...]
     model: ModelTable = ModelTable()
+    secure_sum: SecureSumTable = SecureSumTable()
     unsafe_seeded_randomness: bool = False
 
     def __post_init__(self) -> None:
@@ -110,14 +135,30 @@ class Experiment:
             raise ValueError("members: expected at least one, each with a name of its own")
         if self.collaboration.quorum > len(names):
             raise ValueError(f"quorum: expected at most {len(names)}, the number of members")
+        if not self.collaboration.unsafe_plain_sum and self.secure_sum.smallest_crowd > len(names):
+            raise ValueError(f"secure_sum.smallest_crowd: expected at most {len(names)}, the number of members")
+        self.secure_sum.terms(len(names))
 
     @property
     def model_path(self) -> str:
         """Return the folder or id that the model is loaded from."""
         return str(SHIPPED) if self.model.path == SHIPPED_MODEL else self.model.path
 
-    def recipe(self, base: str, layout: str, length: int) -> Recipe:
-        """Return the public hyper-parameters for a model of digest `base` and an adapter of `length` entries."""
+    @property
+    def terms(self) -> Terms | None:
+        """Return the terms of the secure sum, or None where there is none."""
+        return None if self.collaboration.unsafe_plain_sum else self.secure_sum.terms(len(self.members))
+
+    @property
+    def noise_in_the_sum(self) -> bool:
+        """Say whether members are protected as a whole, by noise that only their sum has in full."""
+        return self.privacy.unit is Unit.MEMBER and self.privacy.epsilon is not None
+
+    def recipe(self, base: str, layout: str, length: int, noise_multiplier: float | None = None) -> Recipe:
+        """Return the public hyper-parameters for a model of digest `base` and an adapter of `length` entries.
+
+        `noise_multiplier` is that of the sum, for whole members; the plan finds it.
+        """
         return Recipe(
             base=base,
             layout=layout,
@@ -136,6 +177,7 @@ class Experiment:
             unit=self.privacy.unit,
             epsilon=self.privacy.epsilon,
             delta=self.privacy.delta,
+            noise_multiplier=noise_multiplier,
         )
 
 
@@ -143,10 +185,12 @@ def load_experiment(file: Path) -> Experiment:
     """Read and check `file`. Raises: ConfigError, which names the file, the key and the nearest known one."""
     experiment = read_config(Experiment, file)
     known = sorted(CATALOG)
+    if experiment.noise_in_the_sum and experiment.collaboration.unsafe_plain_sum:
+        raise ConfigError(file, "privacy.unit", "expected record: a plain sum has no noise for whole members")
     if experiment.collaboration.name not in known:
         raise ConfigError(file, "collaboration.name", f"expected one of {', '.join(known)}")
     try:
-        experiment.recipe("", "", 1)
+        experiment.recipe("", "", 1, 1.0 if experiment.noise_in_the_sum else None)
     except ValueError as wrong:
         raise ConfigError(file, "lora, training or privacy", str(wrong)) from None
     return experiment

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from client.model import Base
 from protocols.catalog import CATALOG
+from protocols.secure_sum.terms import Mode
 from protocols.weights.average import Averaged
 from server.control import Client
 from server.rounds import ORDERS, Order
@@ -30,18 +31,26 @@ def order_for(experiment: Experiment, base: Base) -> bytes:
     return ORDERS.encode(Order(name, tuple(m.name for m in experiment.members), task, TRIP_DEADLINE_S))
 
 
-def watch(client: Client, run: str, rounds: int, console: Console) -> Mapping[str, Any]:
+def trips_of(experiment: Experiment) -> int:
+    """Return how many round trips the experiment takes if nothing goes wrong."""
+    rounds, terms = experiment.collaboration.rounds, experiment.terms
+    if terms is None:
+        return rounds
+    return 2 + (3 if terms.mode is Mode.RESILIENT else 1) * rounds
+
+
+def watch(client: Client, run: str, expected: int, console: Console) -> Mapping[str, Any]:
     """Show progress until the run has ended, and return its last view. Raises: RunFailed."""
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rounds"),
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} trips"),
         TimeElapsedColumn(), console=console,
     ) as bar:  # fmt: skip
-        task = bar.add_task("the members train", total=rounds)
+        task = bar.add_task("the members train", total=expected)
         while True:
             view = client.view(run)
             trips = view["trips"]
             said = f"{len(trips[-1]['answered'])} of {trips[-1]['asked']} answered" if trips else "the members train"
-            bar.update(task, completed=min(len(trips), rounds), description=said)
+            bar.update(task, completed=min(len(trips), expected), description=said)
             if view["state"] == "succeeded":
                 return view
             if view["state"] == "failed":

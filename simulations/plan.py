@@ -10,16 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent, ZCDpEvent
 
 from client.data import Records
 from client.declared import Declared
 from client.dp_training import DpSgd, Schedule, UnsafePlainSgd
 from client.model import Adapted, Base, layout_of
-from privacy.accountant import NAME, calibrate, cost, epsilon, tight_epsilon
+from privacy.accountant import NAME, calibrate, cost, default_orders, epsilon, tight_epsilon
+from privacy.distributed import least_noise_multiplier, rho
 from privacy.randomness import SystemRandomness
 from privacy.units import Guarantee, Relation
+from protocols.secure_sum.boxes import SHARE_BYTES, TAG
+from protocols.secure_sum.layout import layout_of as layout_of_sum
+from protocols.secure_sum.messages import Request, Upload
+from protocols.secure_sum.terms import Mode, Terms
 from protocols.weights.average import WIRE, Contribute, Contributed, Recipe
+from protocols.wire import Message
 from simulations.experiment import Experiment
 
 _ORDERS = tuple(round(1.5 + k / 4, 2) for k in range(60)) + tuple(float(a) for a in range(17, 65))
@@ -60,19 +66,51 @@ def recipe_for(experiment: Experiment, base: Base) -> Recipe:
     """Return the experiment's recipe for this base model. Raises: ConfigError, naming a target it does not have."""
     lora = experiment.lora
     layout = layout_of(base, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, adapter_seed=experiment.seed)
-    return experiment.recipe(base.digest, layout.digest, layout.size)
+    noise = _noise_of_sums(experiment, layout.size) if experiment.noise_in_the_sum else None
+    return experiment.recipe(base.digest, layout.digest, layout.size, noise)
+
+
+def _noise_of_sums(experiment: Experiment, length: int) -> float:
+    """Return the least noise, in clipping norms, by which all rounds' sums protect whole members."""
+    privacy, terms = experiment.privacy, experiment.terms
+    if privacy.epsilon is None or terms is None:
+        raise ValueError("whole members are protected by the noise of a secure sum")
+    return least_noise_multiplier(
+        sums=experiment.collaboration.rounds,
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        orders=default_orders(privacy.epsilon, privacy.delta),
+        honest=terms.honest,
+        length=length,
+    )
 
 
 def make_plan(experiment: Experiment, base: Base, declared: Mapping[str, Declared]) -> Plan:
     """Forecast the experiment for members who declare their sizes."""
     recipe = recipe_for(experiment, base)
     orders = best_orders(recipe, declared)
-    down = len(WIRE.encode(Contribute(recipe, 0, np.zeros(recipe.length, np.float32))))
-    up = len(WIRE.encode(Contributed(0, np.zeros(recipe.length, np.float32))))
-    members = tuple(_member_plan(n, d.records(recipe.record_tokens), recipe, orders) for n, d in declared.items())
+    down = len(WIRE.encode(Contribute(recipe, 0, np.zeros(recipe.length, np.float32), None, ())))
+    up = len(WIRE.encode(_answer(recipe, experiment.terms, len(declared))))
+    terms, of = experiment.terms, len(declared)
+    members = tuple(
+        _member_plan(n, d.records(recipe.record_tokens), recipe, orders, terms, of) for n, d in declared.items()
+    )
     seconds = _one_step(recipe, base)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Plan(recipe, orders, members, down, up, seconds, memory)
+
+
+def _answer(recipe: Recipe, terms: Terms | None, members: int) -> Message:
+    """Return a round's answer of the size that a real one has, with nothing in it."""
+    if terms is None:
+        return Contributed(0, np.zeros(recipe.length, np.float32))
+    names = tuple(str(i) for i in range(members))
+    layout = layout_of_sum(Request(bytes(32), 0, "", names, recipe.spec(terms, members), bytes(32), 0, 0), terms)
+    near, words = len(layout.neighbours[names[0]]), bytes(recipe.length * terms.bits // 8)
+    if terms.mode is Mode.STRICT:
+        return Upload(0, words, bytes(32 * near), b"", ())
+    box = bytes((1 + near) * SHARE_BYTES + TAG)
+    return Upload(0, words, bytes(32 * near), bytes(32), (box,) * len(layout.dealing(names[0]).boxed))
 
 
 def best_orders(recipe: Recipe, declared: Mapping[str, Declared]) -> tuple[float, ...]:
@@ -82,6 +120,8 @@ def best_orders(recipe: Recipe, declared: Mapping[str, Declared]) -> tuple[float
     """
     if recipe.epsilon is None:
         return ()
+    if recipe.noise_multiplier is not None:
+        return default_orders(recipe.epsilon, recipe.delta)
     records = min(d.records(recipe.record_tokens) for d in declared.values())  # the largest rate decides
     noises = {}
     for order in _ORDERS:
@@ -106,10 +146,38 @@ def _event(recipe: Recipe, records: int, noise_multiplier: float) -> DpEvent:
     )
 
 
-def _member_plan(name: str, records: int, recipe: Recipe, orders: tuple[float, ...]) -> MemberPlan:
+def _in_the_sum(
+    name: str, records: int, recipe: Recipe, orders: tuple[float, ...], terms: Terms | None, members: int
+) -> MemberPlan:
+    """Plan for a member that is protected as a whole, by noise that the members add together."""
+    if terms is None:
+        raise ValueError("whole members are protected by the noise of a secure sum")
+    code = recipe.spec(terms, members)
+    one = rho(bound=code.bound, deviation=code.deviation, honest=terms.honest, length=recipe.length)
+    event = SelfComposedDpEvent(ZCDpEvent(one), recipe.rounds)
+    guarantee = Guarantee(
+        epsilon(cost(event, orders), orders, recipe.delta),
+        recipe.delta,
+        recipe.unit,
+        Relation.ADD_OR_REMOVE,
+        f"{NAME} ({orders[0]:g})",
+        (
+            f"{terms.honest} members at least add their noise and collude with nobody",
+            "a member is there, or all zeros",
+        ),
+        ("this member's noise alone: only the sum has it all",),
+    )
+    return MemberPlan(name, records, recipe.batch_size / records, recipe.noise_multiplier, guarantee, None)
+
+
+def _member_plan(
+    name: str, records: int, recipe: Recipe, orders: tuple[float, ...], terms: Terms | None, members: int
+) -> MemberPlan:
     rate = recipe.batch_size / records
     if recipe.epsilon is None:
         return MemberPlan(name, records, rate, None, None, None)
+    if recipe.noise_multiplier is not None:
+        return _in_the_sum(name, records, recipe, orders, terms, members)
     noise = _noise(recipe, records, orders)
     event = _event(recipe, records, noise)
     guarantee = Guarantee(
@@ -147,7 +215,7 @@ def _one_step(recipe: Recipe, base: Base) -> float:
         start = np.zeros(recipe.length, np.float32)
         task = (
             UnsafePlainSgd(adapted, records, start, schedule)
-            if recipe.epsilon is None
+            if recipe.epsilon is None or recipe.noise_multiplier is not None
             else DpSgd(adapted, records, start, schedule, 1.0)
         )
         _timed(task)

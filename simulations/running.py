@@ -14,7 +14,7 @@ from server.control import Client
 from server.folder import Folder
 from simulations.artifact import save_adapter
 from simulations.experiment import load_experiment
-from simulations.ordering import collect, order_for, watch
+from simulations.ordering import collect, order_for, trips_of, watch
 
 
 def run_file(file: Path, coordinator: Path, out: Path, console: Console) -> None:
@@ -30,7 +30,7 @@ def run_file(file: Path, coordinator: Path, out: Path, console: Console) -> None
     run = client.submit(order_for(experiment, base))
     console.print(f"run {run}")
     try:
-        watch(client, run, experiment.collaboration.rounds, console)
+        watch(client, run, trips_of(experiment), console)
     except KeyboardInterrupt:
         client.stop(run)
         raise

@@ -11,10 +11,10 @@ from rich.console import Console
 from client.model import Base, load_base
 from privacy.config import ConfigError
 from simulations.artifact import save_adapter
-from simulations.compare import BASE, TOGETHER, Timing, Witness, compared
+from simulations.compare import BASE, TOGETHER, Timing, Witness, compared, rounds_of
 from simulations.engine import Outcome, run_in_process, settle
 from simulations.experiment import Experiment, load_experiment
-from simulations.report import RoundResult, show, write_json, write_page
+from simulations.report import show, write_json, write_page
 from simulations.texts import lay_out, training
 from simulations.village import Village
 from simulations.yardsticks import Job, judged, yardsticks
@@ -38,9 +38,7 @@ def simulate_file(
             outcome = _run(engine)(experiment, village, base)
             took = time.monotonic() - started
             witnesses = _witnesses(village, experiment.training.record_tokens)
-        rounds = tuple(
-            RoundResult(i + 1, n, s) for i, (n, s) in enumerate(zip(outcome.answered, outcome.seconds, strict=True))
-        )
+        rounds = rounds_of(outcome)
         console.print(f"{ROADS[engine]}: {len(rounds)} rounds in {took:.1f} s")
         if out is not None:
             guarantees = {n: w.statement.spent if not w.statement.disclosures else None for n, w in witnesses.items()}

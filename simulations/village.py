@@ -4,6 +4,7 @@ What a village runs is what an organisation runs, but for the walls between the 
 """
 
 import copy
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
 from protocols.keys import Identity, PublicKey
 from protocols.post import Deliver, Mailbox, MemoryShelf, Outbox
+from protocols.roster import Roster
+from protocols.secure_sum.sums import Sums
 from protocols.session import Carrier, MemberId
 from simulations.experiment import Experiment
 
@@ -90,14 +93,14 @@ def raise_village(
     """
     coordinator = Identity.generate()
     policy = policy_for(experiment, str(coordinator.public), orders)
+    identities = {MemberId(name): Identity.generate() for name in sorted(texts)}
+    roster = Roster(tuple((m, i.public) for m, i in identities.items()))
     villagers = {}
-    for name in sorted(texts):
-        member = MemberId(name)
-        (folder / name).mkdir(parents=True)
-        house = _house(
-            experiment, member, texts[name], base, policy, Ledger(folder / name / "ledger.db", durable=False)
-        )
-        identity = Identity.generate()
+    for member, identity in identities.items():
+        (folder / member).mkdir(parents=True)
+        ledger = Ledger(folder / member / "ledger.db", durable=False)
+        house = _house(experiment, member, texts[member], base, policy, ledger)
+        house.roster, house.sums = lambda: roster, Sums(identity, time.time)
         mailbox = Mailbox(member, identity, coordinator.public, CATALOG, house.open, MemoryShelf())
         villagers[member] = Villager(house, identity, mailbox)
     return Village(villagers, coordinator)
@@ -107,7 +110,16 @@ def policy_for(experiment: Experiment, partner: str, orders: tuple[float, ...] =
     """Return a policy that allows `partner` exactly what the experiment asks for."""
     privacy = experiment.privacy
     name = experiment.collaboration.name
-    permission = Permission(partner, CATALOG[name].level, (name,), 1, privacy.unsafe_without_noise)
+    plain, terms = experiment.collaboration.unsafe_plain_sum, experiment.secure_sum
+    permission = Permission(
+        partner,
+        CATALOG[name].level,
+        (name,),
+        smallest_crowd=1 if plain else terms.smallest_crowd,
+        unsafe_without_noise=privacy.unsafe_without_noise,
+        colluding=terms.colluding,
+        unsafe_plain_sum=plain,
+    )
     tokens = experiment.training.record_tokens
     budget = Budget(privacy.epsilon or 1.0, privacy.delta, privacy.unit, orders=orders, record_tokens=tokens)
     return Policy(1, budget, (permission,), experiment.unsafe_seeded_randomness)

@@ -75,8 +75,12 @@ def do(job: Job) -> Losses:
 def one_member(experiment: Experiment, name: str, share: int) -> Experiment:
     """Return the experiment for a single member that holds the data of `share` members."""
     training = replace(experiment.training, batch_size=experiment.training.batch_size * share)
-    collaboration = replace(experiment.collaboration, quorum=1)
-    return replace(experiment, members=(MemberTable(name),), training=training, collaboration=collaboration)
+    collaboration = replace(experiment.collaboration, quorum=1, unsafe_plain_sum=True)  # of one: nothing to hide
+    privacy = experiment.privacy
+    if experiment.noise_in_the_sum:  # to protect a whole member from itself would say nothing
+        privacy = replace(privacy, epsilon=None, unsafe_without_noise=True)
+    only = (MemberTable(name),)
+    return replace(experiment, members=only, training=training, collaboration=collaboration, privacy=privacy)
 
 
 def judge(job: Job, base: "Base", adapter: NDArray[np.float32] | None) -> Losses:  # type: ignore[name-defined]  # noqa: F821

@@ -26,7 +26,7 @@ from protocols.secure_sum.session import mac
 Limbs = NDArray[np.uint16]
 LIMBS = 16
 SHARE_BYTES = 2 * LIMBS
-_TAG = 16
+TAG = 16
 _NONCE = bytes(12)  # each sealing key seals one box
 
 
@@ -90,7 +90,7 @@ def derived_share(key: bytes, ctx: bytes, count: int) -> Limbs:
 
 def open_box(key: bytes, ctx: bytes, dealer: str, holder: str, box: bytes, count: int) -> Limbs:
     """Return the share (count, 16) in a box. Raises: PeerError for a box that was changed, or is another's."""
-    if len(box) != count * SHARE_BYTES + _TAG:
+    if len(box) != count * SHARE_BYTES + TAG:
         raise PeerError(f"a box of {dealer} has another length")
     try:
         data = AESGCM(mac(key, "seal", ctx)).decrypt(_NONCE, box, _about(dealer, holder, ctx))

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from protocols.faults import PeerError
 from protocols.secure_sum import graph
 from protocols.secure_sum.boxes import Dealing, places
 from protocols.secure_sum.messages import Request
 from protocols.secure_sum.terms import Mode, Terms
 
 ASSUMED_DROPOUT = 0.1  # of the members, in sums of more than graph.COMPLETE_UP_TO
+_SECURITY = 80  # bits: 40, and as many for a coordinator that tries numbers or crowds until it likes the order
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,11 @@ class Layout:
 
 
 def layout_of(request: Request, terms: Terms) -> Layout:
-    """Return the layout of a request: complete for a small crowd or in STRICT mode, else a Harary graph."""
+    """Return the layout of a request: complete for a small crowd or in STRICT mode, else a Harary graph.
+
+    Above, `whole` keeps a sum from falling apart into sums of parts, whoever colludes and whoever is declared dropped.
+    Raises: PeerError for a crowd in which no graph is safe.
+    """
     return _layout(request.members, request.sid, request.number, terms)
 
 
@@ -35,9 +41,14 @@ def layout_of(request: Request, terms: Terms) -> Layout:
 def _layout(members: tuple[str, ...], sid: bytes, number: int, terms: Terms) -> Layout:
     if terms.mode is Mode.STRICT or len(members) <= graph.COMPLETE_UP_TO:
         return _complete(members, terms.threshold(len(members)))
-    degree, threshold = graph.parameters(len(members), terms.colluding / len(members), ASSUMED_DROPOUT)
-    near = graph.neighbours(graph.order(members, sid, number), degree)
-    return Layout(members, {m: tuple(sorted(near[m])) for m in members}, threshold)
+    corrupt = terms.colluding / len(members)
+    try:
+        found = graph.parameters(len(members), corrupt, ASSUMED_DROPOUT, security=_SECURITY, whole=True)
+    except ValueError:
+        raise PeerError(f"no graph of {len(members)} members is safe against {terms.colluding} of them") from None
+    near = graph.neighbours(graph.order(members, sid, number), found.degree)
+    # One more than the bound for neighbours asks for, since a dealer holds a share of its own secrets too.
+    return Layout(members, {m: tuple(sorted(near[m])) for m in members}, found.threshold + 1)
 
 
 @lru_cache(maxsize=32)

@@ -1,20 +1,28 @@
 """Federated averaging of FFA-LoRA adapters: each round every member trains, and the mean of the deltas is added.
 
     coordinator                                         member
-      Contribute(recipe, round, adapter) ──────────────▶ checks the recipe against its own model and budget,
-                                                         trains on its own records, releases through its gate
-      adapter += mean(deltas)  ◀──────────────────────── Contributed(round, delta)
+      (a secure sum is opened: protocols/secure_sum/session.py)
+      Contribute(recipe, round, adapter, request) ─────▶ checks recipe and request against its own model, policy
+                                                         and budget, trains on its own records, and masks, all
+                                                         through its gate
+      adapter += sum of the deltas / their number  ◀──── Upload(masked delta)
+      (in RESILIENT mode the survivors agree, and reveal: protocols/secure_sum/aggregation.py)
 
 A of every LoRA pair is frozen and drawn from a public seed; only B is trained and sent. The map from B to the model
 is then linear, so the mean of the adapters is the adapter of the mean: nothing is lost to (mean B)(mean A).
 
-Learns:  the coordinator: each member's delta, after the member's gate (noised, if the recipe has an epsilon), and
-         who answered. Members: the mean so far.
-Trusts:  nobody, for record-level privacy: the noise is added at the member. For the result: every member.
+Without terms for a sum (`unsafe_plain_sum`, by name) each member answers Contributed(round, delta), which the
+coordinator can read.
+
+Learns:  the coordinator: the sum of the deltas of each round, after the members' gates, and who answered; with an
+         unsafe plain sum every delta by itself. Members: the mean so far.
+Trusts:  for record-level privacy nobody: the noise is added at the member. That only the sum is seen, and privacy of
+         whole members: no more than terms.colluding members work with the coordinator. For the result: everybody.
 Cites:   McMahan et al. 2017, algorithm 1 (one mean a round, uniform weights: record counts are private);
-         Sun et al. 2024, FFA-LoRA.
+         Sun et al. 2024, FFA-LoRA; McMahan et al. 2018 (a member's whole delta clipped, for the unit "member").
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,16 +31,22 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from privacy.fixed_point import FixedPoint, sized
 from privacy.units import Unit
 from protocols.faults import Abort, LocalError, PeerError
-from protocols.session import Coordinator, MemberId
+from protocols.secure_sum import messages, seat
+from protocols.secure_sum.coordinate import DeadSum, Opened, finish, open_session
+from protocols.secure_sum.messages import Request, Slip, Upload
+from protocols.secure_sum.terms import Mode, Terms
+from protocols.session import Answers, Coordinator, MemberId
 from protocols.wire import Message, Wire
 
 if TYPE_CHECKING:  # a coordinator needs no accountant, and starts seconds sooner without
     from privacy.gate import Disclosed, Released
 
 Vector = NDArray[np.float32]
-_LARGEST = 1e6  # no honest entry comes near it, and no sum of entries below it leaves float32
+LARGEST = 16.0  # entries of a delta are cut off there, which no honest one reaches: it sets the scale of the words
+_LARGEST_PLAIN = 1e6  # no sum of entries below it leaves float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +55,10 @@ class Recipe(Message):
 
     Shapes:  `length` entries in the flat vector of all B's, in the layout whose digest is `layout`.
     Units:   `record_tokens` tokens a record; `steps` a round; `batch_size` the expected number of records a step;
-             `clipping_norm` in L2; `epsilon` over all `rounds` at `delta`, or None for no noise (then a disclosure).
+             `clipping_norm` in L2, of a record's gradient or, for the unit "member", of the member's whole delta;
+             `epsilon` over all `rounds` at `delta`, or None for no noise (then a disclosure); `noise_multiplier` of
+             the sum, in clipping norms, for the unit "member" alone: records are protected by noise that each
+             member calibrates by itself.
     """
 
     base: str
@@ -61,6 +78,7 @@ class Recipe(Message):
     unit: Unit
     epsilon: float | None
     delta: float
+    noise_multiplier: float | None = None
 
     def __post_init__(self) -> None:
         counts = (self.length, self.rank, self.record_tokens, self.rounds, self.steps, self.batch_size)
@@ -73,20 +91,42 @@ class Recipe(Message):
             raise ValueError("a delta or a seed out of range")
         if self.epsilon is not None and not (math.isfinite(self.epsilon) and self.epsilon > 0):
             raise ValueError("an epsilon that is not positive")
+        if (self.noise_multiplier is not None) is not (self.unit is Unit.MEMBER and self.epsilon is not None):
+            raise ValueError("a noise multiplier out of place: for the unit member with an epsilon, and for no other")
+        if self.noise_multiplier is not None and not 0 < self.noise_multiplier < 1e6:
+            raise ValueError("a noise multiplier out of range")
+
+    def spec(self, terms: Terms, members: int) -> FixedPoint:
+        """Return how deltas become words where `members` add up. Raises: ValueError if their words are too narrow."""
+        size = {"length": self.length, "bits": terms.bits, "members": members}
+        if self.noise_multiplier is None:
+            return sized(coordinate=LARGEST, **size)
+        bound, z = self.clipping_norm, self.noise_multiplier
+        return sized(coordinate=bound, norm=bound, noise_multiplier=z, honest=terms.honest, **size)
+
+    def context(self, round_: int, adapter: Vector) -> bytes:
+        """Return the digest (32 bytes) of all that a round's delta is made from, but the private records."""
+        ask = Contribute(self, round_, np.ascontiguousarray(adapter), None, ())
+        return hashlib.sha256(b"parley/v1/average/context\0" + WIRE.encode(ask)).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Contribute(Message):
-    """Ask for one round's delta, starting from `adapter` (length,)."""
+    """Ask for one round's delta, starting from `adapter` (length,): into the sum `request`, or else plainly.
+
+    `slips` are what the member has yet to know of its peers.
+    """
 
     recipe: Recipe
     round: int
     adapter: Vector
+    request: Request | None
+    slips: tuple[Slip, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Contributed(Message):
-    """Answer with what the gate let go: the member's delta (length,)."""
+    """Answer plainly with what the gate let go: the member's delta (length,)."""
 
     round: int
     delta: Vector
@@ -94,78 +134,175 @@ class Contributed(Message):
 
 @dataclass(frozen=True, slots=True)
 class Average(Message):
-    """Be the task: train by `recipe` from `adapter` (length,), each round with at least `quorum` members."""
+    """Be the task: train by `recipe` from `adapter` (length,), each round with at least `quorum` members.
+
+    `terms` are those of the secure sum; None asks for an unsafe plain sum.
+    """
 
     recipe: Recipe
     quorum: int
     adapter: Vector
+    terms: Terms | None
 
 
 @dataclass(frozen=True, slots=True)
 class Averaged(Message):
-    """Be the result: the adapter (length,), and how many members answered in each round."""
+    """Be the result: the adapter (length,), and for each round how many members are in its mean (0 if it was lost)
+    and how many trips it took. Trips before the first round opened the secure sum.
+    """
 
     adapter: Vector
     answered: tuple[int, ...]
+    trips: tuple[int, ...]
 
 
-class Home(Protocol):
+class Home(seat.Seat, Protocol):
     """What an average asks of a member's home."""
 
     def contribution(self, recipe: Recipe, round_: int, adapter: Vector) -> "Released[Vector] | Disclosed[Vector]":
-        """Train from `adapter` and return the delta (length,), through the gate.
+        """Train from `adapter` and return the delta (length,) for all to see, through the gate.
 
         Raises: PeerError for a recipe that does not fit this home's model; Refused.
+        """
+
+    def masked(
+        self, recipe: Recipe, round_: int, adapter: Vector, request: Request, slips: Sequence[Slip]
+    ) -> "Released[Upload] | Disclosed[Upload]":
+        """Train from `adapter` and return the delta masked for the sum `request`, through the gate.
+
+        Raises: PeerError for a recipe or a request that this home would not make itself; Refused.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Idle(Message):
-    """Wait for a round not before `next_round`. A member that was away skips what it missed."""
+    """Wait for a round not before `next_round`. A member that was away skips what it missed.
+
+    This is all of a member that outlives a crash; the keys of its sums are at its home, in memory.
+    """
 
     next_round: int
 
-    def answer(self, ask: Message, home: Home) -> "tuple[Idle, Contributed]":
-        """Train one round and answer with the delta that the gate let go."""
-        match ask:
-            case Contribute(recipe, round_, adapter) if self.next_round <= round_ < recipe.rounds:
-                if adapter.shape != (recipe.length,):
-                    raise PeerError(f"an adapter of shape {adapter.shape}, the recipe says {recipe.length}")
-                delta = home.contribution(recipe, round_, adapter).value
-                return Idle(round_ + 1), Contributed(round_, delta)
-            case Contribute():
-                raise PeerError("a round out of order")
-        raise PeerError(f"{type(ask).__name__} is no ask of this collaboration")
+    def answer(self, ask: Message, home: Home) -> "tuple[Idle, Message]":
+        """Train one round and answer with what the gate let go; or take part in the sum around it."""
+        if not isinstance(ask, Contribute):
+            return self, seat.answer(ask, home)
+        recipe, round_, adapter = ask.recipe, ask.round, ask.adapter
+        if not self.next_round <= round_ < recipe.rounds:
+            raise PeerError("a round out of order")
+        if adapter.shape != (recipe.length,):
+            raise PeerError(f"an adapter of shape {adapter.shape}, the recipe says {recipe.length}")
+        if ask.request is None:
+            return Idle(round_ + 1), Contributed(round_, home.contribution(recipe, round_, adapter).value)
+        return Idle(round_ + 1), home.masked(recipe, round_, adapter, ask.request, ask.slips).value
 
 
 def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Message]:
     """Train for `task.recipe.rounds` rounds and return the `Averaged` adapter.
 
-    A delta of another shape or round, or with an entry beyond `_LARGEST`, counts as silence.
-    Raises: Abort if fewer than the quorum answered in a round.
+    A round in which a sum fails is lost: it was charged, so it is not asked for again.
+    Raises: Abort if fewer than the quorum answered in a round, or if every round was lost.
     """
     if not isinstance(task, Average) or task.adapter.shape != (task.recipe.length,):
         raise LocalError("this collaboration runs an Average whose adapter fits its recipe")
-    adapter, answered = task.adapter, []
+    adapter, answered, trips = task.adapter, [], []
+    if task.terms is not None:
+        opened = yield from open_session(members, task.terms)
+        attendance = Attendance(opened.members, task.terms.mode)
     for round_ in range(task.recipe.rounds):
-        ask = Contribute(task.recipe, round_, adapter)
-        answers = yield dict.fromkeys(members, ask)
-        deltas = [
-            a.delta
-            for _, a in sorted(answers.items())  # in a fixed order: a float sum depends on it
-            if isinstance(a, Contributed) and a.round == round_ and _sane(a.delta, adapter)
-        ]
-        if len(deltas) < task.quorum:
-            raise Abort(f"round {round_ + 1}: {len(deltas)} of {len(members)} members answered, need {task.quorum}")
-        adapter = adapter + np.mean(deltas, axis=0, dtype=np.float64).astype(np.float32)
-        answered.append(len(deltas))
-    return Averaged(adapter, tuple(answered))
+        if task.terms is None:
+            made = yield from _plain(members, task, round_, adapter)
+        else:
+            made = yield from _summed(len(members), task, round_, adapter, opened, attendance)
+        if made.count:
+            adapter = adapter + (made.total / made.count).astype(np.float32)
+        answered.append(made.count)
+        trips.append(made.trips)
+    if not any(answered):
+        raise Abort(f"not one of {len(answered)} rounds had all that it needs of {len(members)} members")
+    return Averaged(adapter, tuple(answered), tuple(trips))
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """Hold what a round came to: the sum of `count` deltas (length,), after so many trips."""
+
+    total: NDArray[np.float64]
+    count: int
+    trips: int
+
+
+def _plain(members: Sequence[MemberId], task: Average, round_: int, adapter: Vector) -> Coordinator[_Round]:
+    """Add up what the members say in the open.
+
+    A delta of another shape or round, or with an entry beyond `_LARGEST_PLAIN`, counts as silence.
+    """
+    answers = yield dict.fromkeys(members, Contribute(task.recipe, round_, adapter, None, ()))
+    deltas = [
+        a.delta
+        for _, a in sorted(answers.items())  # in a fixed order: a float sum depends on it
+        if isinstance(a, Contributed) and a.round == round_ and _sane(a.delta, adapter)
+    ]
+    _require_quorum(len(deltas), len(members), task, round_)
+    return _Round(np.sum(deltas, axis=0, dtype=np.float64), len(deltas), 1)
+
+
+def _summed(
+    invited: int, task: Average, round_: int, adapter: Vector, opened: Opened, attendance: "Attendance"
+) -> Coordinator[_Round]:
+    """Add up by a secure sum; a round that is lost has zeros, of nobody."""
+    recipe, asked = task.recipe, attendance.asked(round_)
+    _require_quorum(len(asked), invited, task, round_)
+    spec = recipe.spec(opened.terms, len(asked))
+    request = opened.request(NAME, spec, recipe.context(round_, adapter), round_, asked)
+    asks = {MemberId(m): Contribute(recipe, round_, adapter, request, opened.slips(m)) for m in asked}
+    answers = yield asks
+    attendance.note(round_, asked, answers)
+    _require_quorum(sum(isinstance(a, Upload) for a in answers.values()), invited, task, round_)
+    try:
+        summed = yield from finish(opened, request, answers)
+    except DeadSum as dead:
+        return _Round(np.zeros(recipe.length), 0, 1 + dead.trips)
+    count = len(summed.members)
+    return _Round(spec.decode(summed.words, count), count, 1 + summed.trips)
+
+
+class Attendance:
+    """Remember who was silent, so that in STRICT mode one who stays away does not spoil every round.
+
+    A member that was silent in n asked rounds running is not asked in the next 2**n - 1 rounds.
+    """
+
+    def __init__(self, members: Sequence[str], mode: Mode) -> None:
+        self._members, self._mode = tuple(members), mode
+        self._missed = dict.fromkeys(members, 0)
+        self._back = dict.fromkeys(members, 0)
+
+    def asked(self, round_: int) -> tuple[str, ...]:
+        """Return whom to ask in this round."""
+        if self._mode is Mode.RESILIENT:
+            return self._members
+        return tuple(m for m in self._members if self._back[m] <= round_)
+
+    def note(self, round_: int, asked: Sequence[str], answers: Answers) -> None:
+        """Note who of those asked has uploaded."""
+        for member in asked:
+            here = isinstance(answers.get(MemberId(member)), Upload)
+            self._missed[member] = 0 if here else self._missed[member] + 1
+            self._back[member] = round_ + 2 ** min(self._missed[member], 20)
+
+
+def _require_quorum(there: int, of: int, task: Average, round_: int) -> None:
+    least = max(task.quorum, task.terms.smallest_crowd if task.terms else 1)
+    if there < least:
+        raise Abort(f"round {round_ + 1}: {there} of {of} members answered, need {least}")
 
 
 def _sane(delta: Vector, adapter: Vector) -> bool:
-    return delta.shape == adapter.shape and float(np.abs(delta).max()) <= _LARGEST
+    return delta.shape == adapter.shape and float(np.abs(delta).max()) <= _LARGEST_PLAIN
 
 
+NAME = "average"
 BEGIN = Idle(0)
 STATES = Wire(Idle)
-WIRE = Wire(Contribute, Contributed, Average, Averaged)
+WIRE = Wire(Contribute, Contributed, Average, Averaged, *messages.KINDS)

@@ -20,7 +20,7 @@ WIRE = CATALOG["average"].wire
 
 
 def ask(round_: int = 0) -> bytes:
-    return WIRE.encode(Contribute(recipe(), round_, np.zeros(LENGTH, np.float32)))
+    return WIRE.encode(Contribute(recipe(), round_, np.zeros(LENGTH, np.float32), None, ()))
 
 
 def letter(**changes) -> Letter:
@@ -117,7 +117,7 @@ def test_a_member_that_was_away_goes_on_with_the_letter_it_gets(house):
 
 def test_an_accepted_letter_that_failed_leaves_the_state_as_it_was(house):
     with pytest.raises(PeerError, match="shape"):
-        bad = Contribute(recipe(), 0, np.zeros(LENGTH + 1, np.float32))
+        bad = Contribute(recipe(), 0, np.zeros(LENGTH + 1, np.float32), None, ())
         house.mailbox.deliver(seal(letter(body=WIRE.encode(bad)), COORDINATOR))
     house.mailbox.deliver(seal(letter(number=1), COORDINATOR))
 

@@ -23,8 +23,8 @@ def check(there, summed, spec=None):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    count=st.integers(2, 6), mode=st.sampled_from(Mode), length=st.integers(1, 40), bits=st.sampled_from([16, 24, 32]),
-    seed=st.integers(0, 1000),
+    count=st.integers(2, 6), mode=st.sampled_from(Mode), length=st.integers(1, 40),
+    bits=st.sampled_from([16, 24, 32]), seed=st.integers(0, 1000),
 )  # fmt: skip
 def test_with_everybody_there_the_sum_is_exact(count, mode, length, bits, seed):
     there = crowd(count, mode, length, seed, bits=bits, smallest_crowd=2)

@@ -1,11 +1,13 @@
 """Real members in one process for the tests: mailboxes, homes with a gate, and a road between them."""
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from dp_accounting import DpEvent, GaussianDpEvent
 
+from client.masking import Masked, MaskedRelease
 from privacy.gate import Disclosed, Gate, Released
 from privacy.ledger import Account, Ledger
 from privacy.mechanisms import GaussianMechanism, clip
@@ -17,7 +19,13 @@ from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
 from protocols.keys import Identity
 from protocols.post import Mailbox, MemoryShelf, Outbox
+from protocols.roster import Roster
+from protocols.secure_sum.aggregation import Expected
+from protocols.secure_sum.session import Place
+from protocols.secure_sum.sums import Sums
+from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId, drive
+from protocols.weights import average
 from protocols.weights.average import Average, Recipe
 
 BUDGET = Budget(epsilon=50.0, delta=1e-5)
@@ -34,8 +42,9 @@ def recipe(**changes) -> Recipe:
     return Recipe(**(given | changes))
 
 
-def task(**changes) -> Average:
-    return Average(recipe(**changes), 2, np.zeros(LENGTH, np.float32))
+def task(plain: bool = False, mode: Mode = Mode.STRICT, **changes) -> Average:
+    terms = None if plain else Terms(mode, smallest_crowd=2, colluding=1)
+    return Average(recipe(**changes), 2, np.zeros(LENGTH, np.float32), terms)
 
 
 @dataclass
@@ -70,7 +79,11 @@ class House:
     opened: list[Occasion] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        permission = Permission(str(COORDINATOR.public), Level.WEIGHTS, ("average",), 2, self.noise_multiplier == 0)
+        permission = Permission(
+            str(COORDINATOR.public), Level.WEIGHTS, ("average",), 2, self.noise_multiplier == 0, unsafe_plain_sum=True
+        )
+        self.sums = Sums(self.identity, time.time)
+        self.roster = Roster(((self.name, self.identity.public),))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(self.folder / "ledger.db")
         self.gate = Gate(Policy(1, BUDGET, (permission,)), self.ledger, SystemRandomness())
@@ -90,6 +103,35 @@ class House:
 class Room:
     house: House
     occasion: Occasion
+
+    def introduce(self, terms: Terms):
+        house, occasion = self.house, self.occasion
+        place = Place(house.name, occasion.partner, occasion.session, occasion.members)
+        return house.sums.introduce(occasion.session, place, terms, house.roster)
+
+    def acknowledge(self, ask):
+        return self.house.sums.acknowledge(self.occasion.session, ask)
+
+    def agree(self, ask):
+        return self.house.sums.agree(self.occasion.session, ask)
+
+    def reveal(self, ask):
+        return self.house.sums.reveal(self.occasion.session, ask)
+
+    def masked(self, recipe: Recipe, round_: int, adapter: np.ndarray, request, slips) -> Released | Disclosed:
+        house, name = self.house, self.occasion.session
+        spec = recipe.spec(house.sums.terms(name), len(request.members))
+        expected = Expected(average.NAME, spec, recipe.context(round_, adapter), round_)
+        begun = house.sums.begin(name, request, slips, expected)
+        pull = Pull(house.point, adapter, house.noise_multiplier)
+        occasion = replace(self.occasion, summed=True)
+
+        def mask(values: np.ndarray):
+            return house.sums.upload(name, begun, values)
+
+        if house.noise_multiplier == 0:
+            return house.gate.disclose(Masked(pull, spec, mask), house.account, occasion)
+        return house.gate.release(MaskedRelease(pull, spec, mask), house.account, occasion)
 
     def contribution(self, recipe: Recipe, round_: int, adapter: np.ndarray) -> Released | Disclosed:
         house = self.house
@@ -121,5 +163,8 @@ def village(folder: Path, members: int = 3, noise_multiplier: float = 4.0, **roa
         MemberId(f"m{i}"): House(MemberId(f"m{i}"), folder / f"m{i}", np.full(LENGTH, 0.1 * i), noise_multiplier)
         for i in range(members)
     }
+    roster = Roster(tuple((m, h.identity.public) for m, h in houses.items()))
+    for house in houses.values():
+        house.roster = roster
     ends = {m: h.mailbox.deliver for m, h in houses.items()}
     return Village(houses, MemoryRoad(ends, **road))

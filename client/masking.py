@@ -1,0 +1,72 @@
+"""Mask what a member has to say before the gate lets it go: charged first, then drawn, encoded and masked in one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from dp_accounting import DpEvent
+from numpy.typing import NDArray
+
+from privacy.fixed_point import FixedPoint
+from privacy.mechanisms import Mechanism, Unprotected
+from privacy.randomness import Randomness
+from protocols.secure_sum.messages import Upload
+
+Vector = NDArray[np.float32]
+Integers = NDArray[np.signedinteger[Any]]
+Mask = Callable[[Integers], Upload]
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """Draw a value without noise, encode and mask it. The sum it goes into has no epsilon: a disclosure.
+
+    Learns:  who gets all the others' uploads too: the sum.
+    """
+
+    inner: Unprotected[Vector]
+    spec: FixedPoint
+    mask: Mask
+
+    def draw(self, randomness: Randomness) -> Upload:
+        """Return the masked words."""
+        return self.mask(self.spec.encode(self.inner.draw(randomness)))
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedRelease:
+    """Draw a value that has all its noise already, encode and mask it: post-processing, charged as the value is."""
+
+    inner: Mechanism[Vector]
+    spec: FixedPoint
+    mask: Mask
+
+    @property
+    def event(self) -> DpEvent:
+        """Return the inner event."""
+        return self.inner.event
+
+    def draw(self, randomness: Randomness) -> Upload:
+        """Return the masked words."""
+        return self.mask(self.spec.encode(self.inner.draw(randomness)))
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedShare:
+    """Mask a value that has only this member's share of the noise; the sum has it all.
+
+    Trusts:  that at least the honest minimum of the others add their shares too, and that no more collude.
+    """
+
+    share: Mechanism[Integers]
+    mask: Mask
+
+    @property
+    def event(self) -> DpEvent:
+        """Return the event of the noise that the honest members add together."""
+        return self.share.event
+
+    def draw(self, randomness: Randomness) -> Upload:
+        """Return the masked words."""
+        return self.mask(self.share.draw(randomness))
