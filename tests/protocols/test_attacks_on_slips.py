@@ -1,0 +1,142 @@
+"""Attacks on the proof that all members saw the same keys, 8 of the list, and on sessions beyond the list."""
+
+from dataclasses import replace
+
+import pytest
+from byhand import announced, changed, hand, opened, refused, resigned
+from crowd import COORDINATOR, SESSION, crowd
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from privacy.refusal import CrowdTooSmall
+from protocols.faults import PeerError
+from protocols.secure_sum.messages import Slip, session_id
+from protocols.secure_sum.session import Place, _proof
+from protocols.secure_sum.terms import Mode
+from protocols.session import MemberId
+
+FIRST = "m000"
+
+
+def fresh_exchange_key() -> bytes:
+    return X25519PrivateKey.generate().public_key().public_bytes_raw()
+
+
+# 8 ------------------------------------------------------------------------------------------------------------
+
+
+def test_two_lists_shown_to_two_halves_give_no_crowd_that_would_mask():
+    """A colluding member announces two keys, one to each half; no slip is good across the halves."""
+    at = hand(6, smallest_crowd=5, colluding=1)
+    other = at.manifest(m005=resigned(at["m005"], at.introduced["m005"], exchange_key=fresh_exchange_key()))
+    at.join("m000", "m001", "m002")
+    first = at.sid
+    at.join("m003", "m004", manifest=other)
+    assert at.sid != first
+    with refused(PeerError, "m003 does not prove that it saw the same announcements", at["m000"]):
+        at.ask("m000", at.request(sid=first))
+    mine = [at.written[m]["m001"] for m in ("m000", "m002")]
+    with refused(PeerError, "3 members have not proved", at["m001"]):
+        at.ask("m001", at.request(sid=first), mine)
+    half = ("m000", "m001", "m002", "m005")
+    mine = [at.written[m]["m002"] for m in ("m000", "m001")]
+    with refused(PeerError, "1 members have not proved", at["m002"]):
+        at.ask("m002", at.request(sid=first, members=half), mine)
+
+
+def test_a_slip_is_good_from_its_author_to_its_addressee_alone():
+    at = opened(4)
+    reflected = replace(at.written["m000"]["m001"], member="m001")
+    with refused(PeerError, "m001 does not prove", at["m000"]):
+        at.ask("m000", at.request(), [reflected])
+    misrouted = at.written["m000"]["m001"]
+    with refused(PeerError, "m000 does not prove", at["m002"]):
+        at.ask("m002", at.request(), [misrouted])
+    with refused(PeerError, "a slip of somebody who announced nothing", at["m003"]):
+        at.ask("m003", at.request(), [*at.slips("m003"), Slip("m003", bytes(32), b"")])
+
+
+def test_a_slip_with_another_proof_or_ciphertext_is_refused():
+    at = opened(4)
+    right = at.written["m000"]["m003"]
+    cases = [
+        replace(right, proof=changed(right.proof)), replace(right, proof=b""), replace(right, proof=right.proof[:31]),
+        replace(right, ciphertext=changed(right.ciphertext)), replace(right, ciphertext=right.ciphertext[:-1]),
+        replace(right, ciphertext=b""), replace(right, ciphertext=at.written["m001"]["m003"].ciphertext),
+    ]  # fmt: skip
+    for wrong in cases:
+        with pytest.raises(PeerError, match="m000 does not prove"):
+            at.joined("m003").confirm([wrong])
+    assert not at.joined("m003").ready.pairs
+
+
+def test_a_slip_of_another_session_of_the_same_members_is_refused():
+    at = opened(4)
+    old = at.slips(FIRST)
+    for m in at.names:
+        at.introduce_again(m)
+    at.join()
+    with refused(PeerError, "m001 does not prove", at[FIRST]):
+        at.ask(FIRST, at.request(), old)
+
+
+@pytest.mark.parametrize(("author", "to", "ciphertext"), [("m000", "m003", b""), ("m003", "m000", bytes(1088)),
+                                                          ("m000", "m003", bytes(1087)), ("m000", "m003", bytes(9))])  # fmt: skip
+def test_a_member_that_signs_for_no_ciphertext_where_one_is_due_or_for_one_where_none_is_is_refused(
+    author, to, ciphertext
+):
+    """The author lies with its own key, so its proof is right."""
+    at = opened(4)
+    lie = _proof(at.joined(author)._half[to].proof_key, author, to, ciphertext)
+    with refused(PeerError, f"{author} sent a ciphertext", at[to]):
+        at.ask(to, at.request(), [Slip(author, lie, ciphertext)])
+
+
+def test_a_second_slip_of_a_peer_changes_no_key():
+    at = opened(4)
+    at.upload(at.request())
+    before = at.joined(FIRST).ready.pairs["m001"]
+    at.ask(FIRST, at.request(), [Slip("m001", bytes(32), b"")])
+    assert at.joined(FIRST).ready.pairs["m001"] == before
+
+
+# beyond the list ----------------------------------------------------------------------------------------------
+
+
+def test_a_session_that_is_introduced_twice_loses_its_keys():
+    at = opened(4)
+    with refused(PeerError, "open already", at[FIRST]):
+        at[FIRST].introduce(at.there.terms)
+    with refused(PeerError, "no such session here"):
+        at.ask(FIRST, at.request())
+
+
+def test_a_list_shown_twice_closes_the_session():
+    at = opened(4)
+    with refused(PeerError, "not at that stage", at[FIRST]):
+        at[FIRST].acknowledge(at.manifest())
+
+
+def test_a_crowd_too_small_for_the_terms_makes_no_keys():
+    there = crowd(3, Mode.STRICT, smallest_crowd=4, colluding=1)
+    with refused(CrowdTooSmall, "3 members, 4 needed", there.members[FIRST]):
+        there.members[FIRST].introduce(there.terms)
+
+
+def test_a_home_keeps_a_bounded_number_of_sessions_and_forgets_the_oldest():
+    there = crowd(3)
+    one = there.members[FIRST]
+    place = Place(MemberId(FIRST), COORDINATOR, SESSION, one.everyone)
+    for i in range(70):
+        one.sums.introduce(f"s{i}", place, there.terms, one.roster)
+    assert len(one.sums) == 64
+    assert one.sums.closed == {"too many": 6}
+    with refused(PeerError, "no such session here"):
+        one.sums.terms("s5")
+
+
+def test_sessions_have_other_keys_although_members_terms_and_clock_are_the_same():
+    first, second = hand(3), hand(3)
+    assert first[FIRST].clock.at == second[FIRST].clock.at
+    keys = [announced(i).exchange_key for at in (first, second) for i in at.introduced.values()]
+    assert len(set(keys)) == 6
+    assert session_id(first.manifest().introduced) != session_id(second.manifest().introduced)
