@@ -25,7 +25,7 @@ from protocols.weights.average import Recipe
 PARTNER = "ed25519:" + "A" * 43
 TARGETS = ("q_proj", "v_proj")
 BUDGET = Budget(epsilon=8.0, delta=1e-5, record_tokens=16)
-ALLOWED = Permission(PARTNER, Level.WEIGHTS, ("average",))
+ALLOWED = Permission(PARTNER, Level.WEIGHTS, ("average",), unsafe_plain_sum=True)
 POLICY = Policy(1, BUDGET, (ALLOWED,))
 MakeHouse = Callable[..., House]
 
@@ -156,7 +156,8 @@ def test_the_promise_of_a_modest_recipe_is_kept_at_some_fixed_order(make_house: 
         ({"optimizer": "no-such"}, "optimizer"),
         ({"batch_size": 10_000}, "batches"),
         ({"steps": 10**9}, "steps"),
-        ({"unit": Unit.MEMBER}, "protects records"),
+        ({"unit": Unit.GROUP}, "protects records"),
+        ({"unit": Unit.MEMBER, "noise_multiplier": 1.0}, "the budget is per record"),
     ],
 )
 def test_a_recipe_that_does_not_fit_is_refused_before_anything_is_charged(

@@ -32,6 +32,7 @@ def occasion(**changes) -> Occasion:
         "level": Level.WEIGHTS,
         "partner": "p",
         "crowd": 3,
+        "summed": True,
     }
     return Occasion(**(given | changes))
 
