@@ -64,17 +64,17 @@ def test_every_flipped_bit_of_an_announcement_or_its_signature_is_refused():
             )
 
 
-@pytest.mark.parametrize("signature", [b"", bytes(63), bytes(64), bytes(65), bytes(10_000)])
+@pytest.mark.parametrize("signature", [b"", bytes(63), bytes(64), bytes(65), bytes(10_000)], ids=len)
 def test_a_signature_of_zeros_or_of_another_length_is_refused(signature):
     at = hand(3)
     with refused(PeerError, "does not verify", at[FIRST]):
         at[FIRST].acknowledge(at.manifest(m001=replace(at.introduced["m001"], signature=signature)))
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00", b"\xc1", bytes(100), b"\x92" * 1000])
+@pytest.mark.parametrize("data", [b"", b"\x00", b"\xc1", bytes(100), b"\x92" * 1000], ids=len)
 def test_an_announcement_that_is_no_message_is_refused(data):
     at = hand(3)
-    with refused(WireError, "", at[FIRST]):
+    with refused(WireError, "not a|not msgpack", at[FIRST]):
         at[FIRST].acknowledge(at.manifest(m001=Introduced(data, at["m001"].identity.sign(ANNOUNCE, data))))
 
 
@@ -168,12 +168,14 @@ def test_a_point_of_low_order_whose_secret_everybody_knows_is_refused(point, vic
         at[victim].acknowledge(at.manifest(m001=lie))
 
 
-@pytest.mark.parametrize("wrong", [{"exchange_key": b""}, {"exchange_key": bytes(31)}, {"exchange_key": b"\x09" * 33},
-                                   {"kem_key": b""}, {"kem_key": bytes(1183)}, {"kem_key": b"\xff" * 1184}])  # fmt: skip
-def test_a_key_of_another_length_or_out_of_range_is_refused(wrong):
+@pytest.mark.parametrize(("field", "key"), [
+    ("exchange_key", b""), ("exchange_key", bytes(31)), ("exchange_key", b"\x09" * 33),
+    ("kem_key", b""), ("kem_key", bytes(1183)), ("kem_key", b"\xff" * 1184),
+], ids=["none", "short", "long", "no KEM key", "short KEM key", "KEM key out of range"])  # fmt: skip
+def test_a_key_of_another_length_or_out_of_range_is_refused(field, key):
     at = hand(4)
     with refused(PeerError, "m001 announced a key that is none", at[FIRST]):
-        at[FIRST].acknowledge(at.manifest(m001=resigned(at["m001"], at.introduced["m001"], **wrong)))
+        at[FIRST].acknowledge(at.manifest(m001=resigned(at["m001"], at.introduced["m001"], **{field: key})))
 
 
 # 5 ------------------------------------------------------------------------------------------------------------
