@@ -108,7 +108,7 @@ class Hand:
     def request(self, **changes) -> Request:
         given = {
             "sid": self.sid, "number": self.number, "purpose": PURPOSE, "members": self.names,
-            "spec": self.spec(len(changes.get("members", self.names))), "context": CONTEXT, "query": self.number,
+            "spec": self.spec(max(1, len(changes.get("members", self.names)))), "context": CONTEXT, "query": self.number,
             "attempt": 0,
         }  # fmt: skip
         self.number += 1
