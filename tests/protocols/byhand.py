@@ -108,8 +108,8 @@ class Hand:
     def request(self, **changes) -> Request:
         given = {
             "sid": self.sid, "number": self.number, "purpose": PURPOSE, "members": self.names,
-            "spec": self.spec(max(1, len(changes.get("members", self.names)))), "context": CONTEXT, "query": self.number,
-            "attempt": 0,
+            "spec": self.spec(max(1, len(changes.get("members", self.names)))), "context": CONTEXT,
+            "query": self.number, "attempt": 0,
         }  # fmt: skip
         self.number += 1
         return Request(**(given | changes))
