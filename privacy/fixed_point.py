@@ -167,10 +167,14 @@ def sized(
 
 
 def sum_of_squares(integers: Integers) -> int:
-    """Return the exact sum of the squares: float64 adds the products of 16-bit limbs without rounding."""
+    """Return the exact sum of the squares: float64 adds them, or those of 16-bit limbs, without rounding."""
     total = 0
     for start in range(0, integers.size, _CHUNK):
         part = integers[start : start + _CHUNK]
+        if max(int(part.max()), -int(part.min())) < 2**18:  # 2**16 squares below 2**36: integers below 2**52
+            whole = part.astype(np.float64)
+            total += int(whole @ whole)
+            continue
         high, low = (part >> 16).astype(np.float64), (part & 0xFFFF).astype(np.float64)
         # 2**16 products below 2**32: every partial sum is an integer below 2**48
         total += (int(high @ high) << 32) + (int(high @ low) << 17) + int(low @ low)
@@ -194,7 +198,7 @@ def _clipped_norm(values: Reals, coordinate: float) -> float:
     """Return the L2 norm, in float64, of the values clipped to [-coordinate, coordinate]."""
     total = 0.0
     for start in range(0, values.size, _CHUNK):
-        part = np.clip(values[start : start + _CHUNK].astype(np.float64), -coordinate, coordinate)
+        part = np.clip(values[start : start + _CHUNK], -coordinate, coordinate).astype(np.float64)
         total += float(part @ part)
     return math.sqrt(total)
 

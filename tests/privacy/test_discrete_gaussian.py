@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import signal
 import threading
 from fractions import Fraction
 
@@ -351,16 +352,47 @@ def test_after_a_fork_parent_and_child_add_different_noise():
     pool = NoisePool(DiscreteGaussian(2.0**40), SystemRandomness(), 64)
     pool.fill()
     reading, writing = os.pipe()
-    with pool._change:  # as if another thread of the parent held the lock
-        child = os.fork()
-        if child == 0:
-            os.write(writing, pool.take(8).astype("<i8").tobytes())
-            os._exit(0)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with pool._change:
+            held.set()
+            done.wait(30)
+
+    other = threading.Thread(target=hold)  # holds the lock while the process forks, and is not in the child
+    other.start()
+    held.wait(30)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # a child that waits for that thread ends here, with nothing written
+        os.write(writing, pool.take(8).astype("<i8").tobytes())
+        os._exit(0)
+    os.close(writing)
+    done.set()
+    other.join()
     os.waitpid(child, 0)
     theirs = np.frombuffer(os.read(reading, 64), dtype="<i8")
     mine = pool.take(64)
     assert theirs.size == 8
     assert not set(theirs.tolist()) & set(mine.tolist())
+
+
+def test_two_fills_at_once_fill_the_pool_once():
+    class Meddling:
+        """Let another fill come between, in the middle of the first draw."""
+
+        calls = 0
+
+        def words(self, size):
+            self.calls += 1
+            if self.calls == 1:
+                pool.fill()
+            return SystemRandomness().words(size)
+
+    pool = NoisePool(DiscreteGaussian(2.0**40), Meddling(), 1000)
+    pool.fill()
+    assert pool.ready == 1000
+    assert np.unique(pool.take(1000)).size == 1000
 
 
 def test_a_pool_that_holds_nothing_cannot_be_made():

@@ -19,7 +19,7 @@ from privacy.gate import Gate
 from privacy.ledger import Account, Ledger
 from privacy.occasion import Occasion
 from privacy.policy import Budget, Permission, Policy
-from privacy.randomness import SystemRandomness
+from privacy.randomness import SystemRandomness, UnsafeSeededRandomness
 from privacy.refusal import BudgetExceeded, NotEncodable
 from privacy.units import Level
 
@@ -151,8 +151,8 @@ def test_the_share_is_the_encoded_vector_plus_this_members_noise():
     vector = np.linspace(-0.01, 0.02, 1000)
     share = NoiseShare(vector, c, 4)
     assert np.array_equal(share.encoded, c.encode(vector))
-    noise = (share.draw(SystemRandomness()) - share.encoded).astype(float)
-    assert noise.std() == pytest.approx(c.deviation, rel=0.2)
+    noise = DiscreteGaussian(c.deviation).draw(1000, UnsafeSeededRandomness(9))
+    assert np.array_equal(share.draw(UnsafeSeededRandomness(9)), noise + c.encode(vector))
     assert share.draw(SystemRandomness()).dtype == np.int32
     assert not np.array_equal(share.draw(SystemRandomness()), share.draw(SystemRandomness()))
 
@@ -262,6 +262,15 @@ def test_the_least_noise_lets_so_many_sums_into_the_account_and_less_noise_does_
     less = NoiseShare(np.zeros(1000), code(noise_multiplier=z - 2e-4), 4).event
     spent = accountant.epsilon([sums * c for c in accountant.cost(less, orders)], orders, BUDGET.delta)
     assert spent > BUDGET.epsilon
+
+
+def test_a_million_sums_fit_although_each_charge_is_rounded_up():
+    orders = accountant.default_orders(BUDGET.epsilon, BUDGET.delta)
+    z = least_noise_multiplier(
+        sums=10**6, epsilon=BUDGET.epsilon, delta=BUDGET.delta, orders=orders, honest=4, length=1000
+    )
+    each = accountant.cost(NoiseShare(np.zeros(1000), code(noise_multiplier=z), 4).event, orders)
+    assert accountant.epsilon([10**6 * c for c in each], orders, BUDGET.delta) <= BUDGET.epsilon
 
 
 def test_the_least_noise_is_that_of_the_gaussian_with_the_same_budget():

@@ -193,7 +193,9 @@ def test_a_vector_whose_integers_exceed_the_bound_is_scaled_again_until_they_do_
 
 
 @pytest.mark.parametrize("length", [1, 2**16, 2**16 + 1])
-@pytest.mark.parametrize("value", [-(2**31), 2**31 - 1, -1, 65535, 65536, -65537])
+@pytest.mark.parametrize(
+    "value", [-(2**31), 2**31 - 1, -1, 65535, 65536, -65537, 2**18 - 1, 1 - 2**18, 2**18, -(2**18)]
+)
 def test_the_sum_of_squares_is_exact_at_the_ends(length, value):
     assert sum_of_squares(np.full(length, value, dtype=np.int32)) == length * value**2
 
@@ -243,6 +245,14 @@ def test_values_whose_square_overflows_are_clipped_not_refused(kind, huge):
     assert np.allclose(normed.encode(vector) / normed.scale, [1, -1, 0.25])
 
 
+def test_no_rounding_of_the_norm_lifts_a_coordinate_above_what_the_sum_was_sized_for():
+    code = sized(length=1000, bits=32, members=2, coordinate=100.0, norm=0.7)
+    for tenth in range(1, 1000):
+        vector = np.zeros(1000, dtype=np.float32)
+        vector[7] = tenth / 10
+        assert code.encode(vector).max() <= code.scale * 0.7 + 0.5
+
+
 def test_a_zero_vector_is_zero():
     code = sized(length=3, bits=32, members=3, coordinate=1.0, norm=1.0)
     assert not code.encode(np.zeros(3)).any()
@@ -259,6 +269,7 @@ def test_encoding_leaves_the_caller_its_array_and_takes_views():
     ("change", "said"),
     [
         ({"bits": 16, "members": 70_000}, "too few"),
+        ({"bits": 16, "members": 30_000}, "too few"),
         ({"bits": 16, "norm": 1.0, "noise_multiplier": 100.0, "length": 10**7}, "too few"),
         ({"norm": 1.0, "noise_multiplier": 1e-9, "length": 10}, "deviation"),
         ({"noise_multiplier": 1.0}, "clipping norm"),

@@ -75,6 +75,8 @@ def test_many_words_are_the_key_stream_of_aes_under_a_key_of_32_bytes():
 
     words = SystemRandomness(entropy).words(FEW + 1)
     assert asked == [32]
+    SystemRandomness(entropy).words(FEW)
+    assert asked == [32, 8 * FEW]
     assert words[:2].astype("<u8").tobytes().hex() == "dc95c078a2408989ad48a21492842087"
 
 
