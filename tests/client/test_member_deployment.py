@@ -71,7 +71,7 @@ class Town:
             targets=("q_proj", "v_proj"), adapter_seed=3, record_tokens=16, rounds=1, steps=2, batch_size=8,
             optimizer="sgd", learning_rate=0.1, clipping_norm=1.0, unit=Unit.RECORD, epsilon=1.0, delta=1e-5,
         )  # fmt: skip
-        task = CATALOG["average"].wire.encode(Average(recipe, 1, np.zeros(recipe.length, np.float32)))
+        task = CATALOG["average"].wire.encode(Average(recipe, 1, np.zeros(recipe.length, np.float32), None))
         run = self.client.submit(ORDERS.encode(Order("average", NAMES, task, float(deadline_s))))
         while (view := dict(self.client.view(run)))["state"] == "running":
             time.sleep(0.3)
@@ -97,7 +97,8 @@ def town(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Iterat
         data = root / f"{name}.jsonl"
         data.write_text("".join(f'{{"text": "{CANARY} note {n} of the {name}"}}\n' for n in range(50)))
         init(home.root, Wishes(root / f"{name}.toml", str(model_folder), data))
-        home.policy.write_text(home.policy.read_text().replace("record_tokens = 128", "record_tokens = 16"))
+        policy = home.policy.read_text().replace("record_tokens = 128", "record_tokens = 16")
+        home.policy.write_text(policy.replace("# unsafe_plain_sum", "unsafe_plain_sum"))
     made = Town(root, coordinator, homes, model_folder)
     try:
         made.up("coordinator", "server", coordinator.root)

@@ -34,6 +34,7 @@ from protocols.carriers.flower_road import (
 )
 from protocols.carriers.processes import Child, Program
 from protocols.catalog import CATALOG
+from protocols.roster import Roster
 from protocols.session import MemberId
 from server.control import Client
 from server.folder import Folder, init
@@ -193,6 +194,9 @@ class Deployment:
 
     def add(self, *names: str) -> None:
         self.members += [TestMember(name, self.root / name, self.folder) for name in names]
+        roster = Roster(tuple((m.house.name, m.house.identity.public) for m in self.members))
+        for member in self.members:
+            member.house.roster = roster
 
     def enrol_and_start(self) -> None:
         for member in self.members:

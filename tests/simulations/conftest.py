@@ -1,10 +1,20 @@
 """Give the simulation tests a tiny model on disk, three small members, and an experiment file that names them."""
 
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import ByT5Tokenizer, LlamaConfig, LlamaForCausalLM
+
+from client.declared import declare
+from client.model import load_base
+from simulations import nodes as real
+from simulations.experiment import load_experiment
+from simulations.plan import best_orders, recipe_for
+from simulations.texts import lay_out, training
 
 EXPERIMENT = """
 version = 1
@@ -74,3 +84,26 @@ def experiment_file(tmp_path, tiny_model) -> Path:
     file = tmp_path / "experiment.toml"
     file.write_text(EXPERIMENT.format(model=tiny_model), encoding="utf-8")
     return file
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path leaves room for a socket's name."""
+    with tempfile.TemporaryDirectory(prefix="p-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def deployment() -> Callable[..., AbstractContextManager[tuple]]:
+    """What settles an experiment on real nodes in a folder: (experiment, texts, base, nodes)."""
+
+    @contextmanager
+    def settled(experiment_file: Path, folder: Path, dialled: str = "") -> Iterator[tuple]:
+        experiment = load_experiment(experiment_file)
+        texts = lay_out(experiment, experiment_file, folder / "data")
+        base = load_base(experiment.model_path)
+        declared = {n: declare(t, base.tokenizer) for n, t in training(texts).items()}
+        orders = best_orders(recipe_for(experiment, base), declared)
+        yield experiment, texts, base, real.settle(experiment, texts, folder / "nodes", orders, dialled)
+
+    return settled

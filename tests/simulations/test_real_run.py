@@ -4,36 +4,23 @@ import json
 import os
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from client.declared import declare
-from client.model import load_base
 from protocols.carriers.processes import alive
 from simulations import nodes as real
 from simulations.engine import simulate
-from simulations.experiment import load_experiment
-from simulations.ordering import collect, order_for, watch
-from simulations.plan import best_orders, recipe_for
-from simulations.texts import lay_out, training
+from simulations.ordering import collect, order_for, trips_of, watch
+from simulations.texts import training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 CANARY = "zq canary of the patient zq"
-
-
-@pytest.fixture
-def short() -> Iterator[Path]:
-    """A folder whose path leaves room for a socket's name."""
-    with tempfile.TemporaryDirectory(prefix="p-") as folder:
-        yield Path(folder)
 
 
 class Tap:
@@ -77,16 +64,6 @@ class Tap:
         self._server.close()
 
 
-@contextmanager
-def deployment(experiment_file: Path, folder: Path, dialled: str = "") -> Iterator[tuple]:
-    experiment = load_experiment(experiment_file)
-    texts = lay_out(experiment, experiment_file, folder / "data")
-    base = load_base(experiment.model_path)
-    declared = {n: declare(t, base.tokenizer) for n, t in training(texts).items()}
-    orders = best_orders(recipe_for(experiment, base), declared)
-    yield experiment, texts, base, real.settle(experiment, texts, folder / "nodes", orders, dialled)
-
-
 def pids(folder: Path) -> list[int]:
     """Every process that the deployment wrote down, and all their descendants."""
     found = {int(text) for f in folder.rglob("*.pid") if (text := f.read_text().split()[0]).isdigit()}
@@ -112,7 +89,7 @@ def everything_written(folder: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 def test_a_real_run_gives_the_simulated_adapter_and_no_canary_leaves_its_home(
-    experiment_file, tmp_path, short, caplog
+    experiment_file, tmp_path, short, deployment, caplog
 ):
     for member in ("ash", "birch", "cedar"):
         for text in (experiment_file.parent / member).glob("*.txt"):
@@ -125,7 +102,7 @@ def test_a_real_run_gives_the_simulated_adapter_and_no_canary_leaves_its_home(
         console = Console(record=True, width=200)
         with real.up(nodes, console.print) as client:
             run = client.submit(order_for(experiment, base))
-            view = watch(client, run, experiment.collaboration.rounds, console)
+            view = watch(client, run, trips_of(experiment), console)
             result = collect(client, run, experiment.collaboration.name)
             running = pids(folder)
         assert len(running) >= 8
@@ -150,8 +127,11 @@ def test_a_real_run_gives_the_simulated_adapter_and_no_canary_leaves_its_home(
         assert b"says 1" not in content, file
 
 
-def test_a_daemon_killed_in_mid_run_costs_its_round_at_most_and_is_charged_once_for_each(experiment_file, short):
+def test_a_daemon_killed_in_mid_run_costs_its_round_at_most_and_is_charged_once_for_each(
+    experiment_file, short, deployment
+):
     text = experiment_file.read_text().replace("rounds = 2", "rounds = 4").replace("steps = 2", "steps = 12")
+    text = text.replace("quorum = 2", "quorum = 2\nunsafe_plain_sum = true")  # a secure sum: see test_real_sums.py
     experiment_file.write_text(text.replace("seed = 7\nunsafe_seeded_randomness = true", "seed = 7"))
     with deployment(experiment_file, short / "real") as (experiment, _, base, nodes):
         with real.up(nodes, lambda _line: None) as client:
