@@ -22,7 +22,17 @@ from privacy.randomness import SystemRandomness
 from privacy.units import Guarantee, Relation
 from protocols.secure_sum.boxes import SHARE_BYTES, TAG
 from protocols.secure_sum.layout import layout_of as layout_of_sum
-from protocols.secure_sum.messages import Request, Upload
+from protocols.secure_sum.messages import (
+    ANNOUNCEMENTS,
+    Acknowledge,
+    Acknowledged,
+    Announcement,
+    Introduce,
+    Introduced,
+    Request,
+    Slip,
+    Upload,
+)
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.weights.average import WIRE, Contribute, Contributed, Recipe
 from protocols.wire import Message
@@ -46,13 +56,18 @@ class MemberPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Hold the whole forecast. Bytes are per member and round, seconds per round, memory the whole process's peak."""
+    """Hold the whole forecast. Bytes are per member and round, seconds per round, memory the whole process's peak.
+
+    `bytes_opening`, down and up, are those by which one member agrees on keys with the others, once.
+    """
 
     recipe: Recipe
+    terms: Terms | None
     orders: tuple[float, ...]
     members: tuple[MemberPlan, ...]
     bytes_down: int
     bytes_up: int
+    bytes_opening: tuple[int, int]
     step_seconds: float
     memory_bytes: int
 
@@ -97,7 +112,7 @@ def make_plan(experiment: Experiment, base: Base, declared: Mapping[str, Declare
     )
     seconds = _one_step(recipe, base)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Plan(recipe, orders, members, down, up, seconds, memory)
+    return Plan(recipe, terms, orders, members, down, up, _opening(terms, of), seconds, memory)
 
 
 def _answer(recipe: Recipe, terms: Terms | None, members: int) -> Message:
@@ -111,6 +126,18 @@ def _answer(recipe: Recipe, terms: Terms | None, members: int) -> Message:
         return Upload(0, words, bytes(32 * near), b"", ())
     box = bytes((1 + near) * SHARE_BYTES + TAG)
     return Upload(0, words, bytes(32 * near), bytes(32), (box,) * len(layout.dealing(names[0]).boxed))
+
+
+def _opening(terms: Terms | None, members: int) -> tuple[int, int]:
+    """Return the bytes down and up of messages that open a secure sum, on the average over the members."""
+    if terms is None:
+        return 0, 0
+    key = Announcement(1, "k" * 51, "s" * 32, "m" * 8, "r" * 64, bytes(32), bytes(32), bytes(1184), bytes(32), 2**31)
+    introduced = Introduced(ANNOUNCEMENTS.encode(key), bytes(64))
+    peers = [Slip("m" * 8, bytes(32), bytes(1088 if i % 2 else 0)) for i in range(members - 1)]
+    slips = WIRE.encode(Acknowledged(tuple(peers)))
+    down = len(WIRE.encode(Introduce(terms))) + len(WIRE.encode(Acknowledge((introduced,) * members))) + len(slips)
+    return down, len(WIRE.encode(introduced)) + len(slips)
 
 
 def best_orders(recipe: Recipe, declared: Mapping[str, Declared]) -> tuple[float, ...]:

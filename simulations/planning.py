@@ -57,6 +57,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
     for member, planned in zip(tree["members"], plan.members, strict=True):
         member["guarantee"] = str(planned.guarantee) if planned.guarantee else None
     tree["recipe"]["unit"] = plan.recipe.unit.value
+    if plan.terms is not None:
+        tree["terms"]["mode"] = plan.terms.mode.value
     return tree | {"round_seconds": plan.round_seconds}
 
 
@@ -71,12 +73,26 @@ def _footnotes(plan: Plan) -> list[str]:
             f"put into each policy.toml, [budget]: orders = [{plan.orders[0]:g}], record_tokens = {r.record_tokens}",
             "assumed: " + "; ".join(first.assumptions),
         ]
-    total = (plan.bytes_down + plan.bytes_up) * r.rounds
+    total = (plan.bytes_down + plan.bytes_up) * r.rounds + sum(plan.bytes_opening)
     lines += [
         f"adapter: {r.length} entries; bytes per member: {plan.bytes_down} down and {plan.bytes_up} up a round,"
         f" {total / 1e6:.2f} MB in all {r.rounds} rounds",
+        *_of_the_sum(plan),
         f"memory: {plan.memory_bytes / 1e6:.0f} MB, the peak of this process, which did one step",
         f"time: {plan.step_seconds:.2f} s a step on one core of this machine, measured;"
         f" {plan.round_seconds:.0f} s a round at each member, and on Flower's road about {FLOWER_ROUND_S:.0f} s more",
     ]
     return lines
+
+
+def _of_the_sum(plan: Plan) -> list[str]:
+    """Say by which terms deltas are summed; a plain sum is called what it is."""
+    terms = plan.terms
+    if terms is None:
+        return ["UNSAFE plain sum: the coordinator will see every member's contribution by itself"]
+    return [
+        f"secure sum ({terms.mode.value}): at least {terms.smallest_crowd} members, at most {terms.colluding} of them"
+        f" colluding with the coordinator; {sum(plan.bytes_opening)} bytes more per member to agree on keys",
+        "put into each policy.toml, [[allow]]:"
+        f" smallest_crowd = {terms.smallest_crowd}, colluding = {terms.colluding}",
+    ]

@@ -36,8 +36,9 @@ def test_the_planned_epsilon_is_what_the_ledgers_then_say(planned, tmp_path):
         assert said[member.name] == pytest.approx(member.guarantee.epsilon, rel=1e-9)
         assert member.tight < member.guarantee.epsilon <= 8.0
         up, down = sent[member.name]
-        assert 0 < up - 2 * plan.bytes_up < 1000  # two rounds: an envelope around each
-        assert 0 < down - 2 * plan.bytes_down < 1000
+        opening = plan.bytes_opening
+        assert -1500 < up - 2 * plan.bytes_up - opening[1] < 2500  # four envelopes; a ciphertext more or less
+        assert -1500 < down - 2 * plan.bytes_down - opening[0] < 2500
 
 
 def test_a_plan_measures_a_real_step_and_leaves_the_model_as_it_was(planned):
