@@ -1,0 +1,1 @@
+"""Measure this state beside peers: one module a benchmark, one a peer."""
