@@ -200,6 +200,12 @@ def test_the_sum_of_squares_is_exact_at_the_ends(length, value):
     assert sum_of_squares(np.full(length, value, dtype=np.int32)) == length * value**2
 
 
+@pytest.mark.parametrize("bits", [10, 18, 19, 25, 31])
+def test_no_partial_sum_of_squares_is_rounded(bits):
+    integers = (UnsafeSeededRandomness(bits).words(100_000) >> np.uint64(64 - bits)).astype(np.int32)
+    assert sum_of_squares(integers) == sum(q * q for q in integers.tolist())
+
+
 @given(arrays(np.int32, st.integers(0, 50)))
 def test_the_sum_of_squares_is_that_of_whole_numbers(integers):
     assert sum_of_squares(integers) == sum(int(q) ** 2 for q in integers)
