@@ -28,7 +28,7 @@ from protocols.secure_sum.terms import Mode
 
 ANNOUNCE = label("announcement")
 # What could be part of a key, a vector or another's text: long runs of letters and digits, escapes, quoted strings.
-_LOOKS_PRIVATE = re.compile(r"[A-Za-z0-9+/=_-]{20}|\\x|b'|array|\[|-?\d\.\d")
+_LOOKS_PRIVATE = re.compile(r"[A-Za-z0-9+/=_-]{20}|\\x|b'|array\(|\[|-?\d\.\d")
 
 
 @contextmanager
@@ -177,4 +177,4 @@ def looks_uniform(words: np.ndarray) -> bool:
     seen = np.bincount(np.ascontiguousarray(words).view(np.uint8), minlength=256)
     expected = seen.sum() / 256
     statistic = float(((seen - expected) ** 2 / expected).sum())
-    return abs(statistic - 255) < 6.5 * np.sqrt(2 * 255)
+    return bool(abs(statistic - 255) < 6.5 * np.sqrt(2 * 255))
