@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from privacy.fixed_point import FixedPoint
 from privacy.mechanisms import Mechanism, Unprotected
 from privacy.randomness import Randomness
+from privacy.refusal import NotEncodable
+from protocols.faults import LocalError
 from protocols.secure_sum.messages import Upload
 
 Vector = NDArray[np.float32]
@@ -30,8 +32,8 @@ class Masked:
     mask: Mask
 
     def draw(self, randomness: Randomness) -> Upload:
-        """Return the masked words."""
-        return self.mask(self.spec.encode(self.inner.draw(randomness)))
+        """Return the masked words. Raises: LocalError if what was drawn cannot be encoded."""
+        return self.mask(_encoded(self.spec, self.inner.draw(randomness)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ class MaskedRelease:
         return self.inner.event
 
     def draw(self, randomness: Randomness) -> Upload:
-        """Return the masked words."""
-        return self.mask(self.spec.encode(self.inner.draw(randomness)))
+        """Return the masked words. Raises: LocalError if what was drawn cannot be encoded."""
+        return self.mask(_encoded(self.spec, self.inner.draw(randomness)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +72,11 @@ class MaskedShare:
     def draw(self, randomness: Randomness) -> Upload:
         """Return the masked words."""
         return self.mask(self.share.draw(randomness))
+
+
+def _encoded(spec: FixedPoint, drawn: Vector) -> Integers:
+    """Encode what was drawn, and so was charged: not to be able to is a bug of ours, and no refusal."""
+    try:
+        return spec.encode(drawn)
+    except NotEncodable:
+        raise LocalError("a value was drawn that cannot be encoded") from None

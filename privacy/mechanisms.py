@@ -15,7 +15,7 @@ T_co = TypeVar("T_co", covariant=True)
 class Mechanism(Protocol[T_co]):
     """Join what is charged and what is drawn, so that neither goes without the other.
 
-    The gate reads `event`, charges it, and only then calls `draw`: no noise exists before its charge.
+    The gate reads `event`, charges it, and only then calls `draw`: no noise meets data before its charge.
     """
 
     @property

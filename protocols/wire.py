@@ -189,7 +189,8 @@ def _array(dtype: np.dtype[Any]) -> _Codec:
         if not isinstance(value, np.ndarray) or value.dtype.newbyteorder("<") != dtype:
             raise WireError("an array of another dtype")
         _finite(value)
-        return [dtype.str, list(value.shape), np.ascontiguousarray(value, dtype=dtype).tobytes()]
+        plain = np.ascontiguousarray(value, dtype=dtype)
+        return [dtype.str, list(value.shape), plain.reshape(-1).view(np.uint8).data]  # no copy: msgpack makes one
 
     def get(plain: Plain) -> Any:
         if not (isinstance(plain, list) and len(plain) == 3 and plain[0] == dtype.str):

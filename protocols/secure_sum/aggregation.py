@@ -16,8 +16,8 @@ No stage repeats: each is left when it has answered. What is revealed is used up
 it was drawn or derived for this request alone.
 
 Learns:  the coordinator: the sum over the survivors. With c members on its side: the sum over the others.
-Trusts:  fewer than terms.colluding + 1 members work with the coordinator; then no member has both kinds of share of it revealed.
-Cites:   Bonawitz et al. 2017, figure 4 (the consistency round is its round 3); Ma et al. 2023 (Flamingo: keys per round).
+Trusts:  at most terms.colluding members work with the coordinator; then of nobody both kinds of share are revealed.
+Cites:   Bonawitz et al. 2017, figure 4 (the consistency round is its round 3); Ma et al. 2023 (keys for each round).
 """
 
 import os
@@ -112,6 +112,7 @@ def begin(ready: Ready, request: Request, expected: Expected, now: float) -> Beg
         raise PeerError("words of another width, or sized for another crowd")
     _check_crowd(ready, request)
     _check_attempt(ready, request)
+    layout_of(request, ready.terms)  # above 128 members not every crowd has one
     after = replace(
         ready, number=request.number, query=request.query, attempt=request.attempt, queried=request.members
     )
@@ -157,7 +158,10 @@ class Uploaded:
     _own: Limbs = field(repr=False)
 
     def agree(self, ask: Agree, identity: Signer) -> "tuple[Consenting, Agreed]":
-        """Sign who is in, if I am, with my upload, in a crowd that is large enough. Raises: PeerError, CrowdTooSmall."""
+        """Sign who is in, if I am, with my upload, in a crowd that is large enough.
+
+        Raises: PeerError, CrowdTooSmall.
+        """
         members, terms, me = self.request.members, self.ready.terms, self.ready.place.me
         if ask.number != self.request.number:
             raise PeerError("survivors of another sum")

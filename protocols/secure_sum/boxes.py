@@ -1,7 +1,7 @@
 """Deal shares of one sum's secrets to the members that could be missed without, and take them up again.
 
 The shares of the first threshold - 1 holders are derived from a key that dealer and holder have in common: they cost
-no bytes. They and the secret determine the polynomial, and so the other holders' shares, which travel in sealed boxes.
+no bytes. They and the secret determine the polynomial, and so the other holders' shares, which travel in boxes.
 
 Shapes:  secrets (count, 16) elements of GF(65521); a share of them (count, 16).
 Trusts:  AES-256 and HMAC as pseudo-random functions: then all shares are distributed as Shamir's, for threshold - 1
@@ -32,7 +32,7 @@ _NONCE = bytes(12)  # each sealing key seals one box
 
 @dataclass(frozen=True, slots=True)
 class Dealing:
-    """Say who holds shares of one dealer's secrets, in order; `points` are where, and at least `threshold` can open them."""
+    """Say who holds shares of one dealer's secrets, in order, and at which points; `threshold` of them can open."""
 
     dealer: str
     holders: tuple[str, ...]

@@ -214,11 +214,15 @@ def _enough(left: Mapping[MemberId, object], members: Sequence[MemberId], terms:
 
 
 def _consistent(request: Request, terms: Terms, layout: Layout, answers: Answers) -> dict[str, Upload]:
-    """Return the uploads, by member in order, that can be added up; who disagrees with most neighbours is left out."""
+    """Return the uploads, by member in order, that can be added up: who quarrels with most neighbours is left out.
+
+    Of two that quarrel with each other alone both are: nobody can tell who lied, and the liar cannot be unmasked.
+    """
     uploads = {m: a for m, a in sorted(answers.items()) if _fits(a, m, request, terms, layout)}
     kept: dict[str, Upload] = {str(m): a for m, a in uploads.items() if isinstance(a, Upload)}
     while quarrels := _quarrels(kept, layout):
-        del kept[max(sorted(quarrels), key=quarrels.__getitem__)]
+        most = max(quarrels.values())
+        kept = {m: u for m, u in kept.items() if quarrels[m] < most}
     return kept
 
 

@@ -31,7 +31,7 @@ class Layout:
 def layout_of(request: Request, terms: Terms) -> Layout:
     """Return the layout of a request: complete for a small crowd or in STRICT mode, else a Harary graph.
 
-    Above, `whole` keeps a sum from falling apart into sums of parts, whoever colludes and whoever is declared dropped.
+    Above, `whole` keeps a sum from falling apart into sums of parts, whoever colludes or is declared dropped.
     Raises: PeerError for a crowd in which no graph is safe.
     """
     return _layout(request.members, request.sid, request.number, terms)

@@ -21,10 +21,15 @@ _LINE = 64  # a cache line: vectors that straddle lines are added at two thirds 
 
 
 def aligned(nbytes: int) -> Bytes:
-    """Return shape (nbytes,) uint8 of zeros whose first byte is the first of a cache line."""
-    raw = np.zeros(nbytes + _LINE, np.uint8)
+    """Return shape (nbytes,) uint8, not filled with anything, whose first byte is the first of a cache line."""
+    raw = np.empty(nbytes + _LINE, np.uint8)
     start = -raw.ctypes.data % _LINE
     return raw[start : start + nbytes]
+
+
+_ZEROS = aligned(CHUNK)
+_ZEROS.fill(0)
+_ZEROS.setflags(write=False)
 
 
 def add_masks(words: Words, keys: Sequence[tuple[int, bytes]], threads: int = 1) -> None:
@@ -51,6 +56,7 @@ def sum_words(vectors: Iterable[Words], length: int, dtype: Any) -> Words:
     """Return the sum (length,) of the vectors modulo 2**(bits of a word), chunk by chunk."""
     rows = [np.frombuffer(v, dtype) if isinstance(v, bytes) else v for v in vectors]
     total: Words = aligned(length * np.dtype(dtype).itemsize).view(dtype)
+    total.fill(0)
     step = 2 * CHUNK // total.itemsize
     for start in range(0, length, step):
         here = total[start : start + step]
@@ -60,7 +66,7 @@ def sum_words(vectors: Iterable[Words], length: int, dtype: Any) -> Words:
 
 
 def blank(length: int, bits: int) -> Words:
-    """Return shape (length,) of zeros in the type in which sums of `bits` are computed, on a cache line."""
+    """Return shape (length,), not filled with anything, of the type in which sums of `bits` are computed."""
     words: Words = aligned(length * np.dtype(dtype_of(bits)).itemsize).view(dtype_of(bits))
     return words
 
@@ -94,8 +100,8 @@ def _add(words: Words, keys: Sequence[tuple[int, bytes]], per_chunk: int, offset
         for sign, key in keys
     ]
     width = words.itemsize
-    zeros, drawn = aligned(per_chunk * width).data, aligned(per_chunk * width + _BLOCK)
-    view, stream = drawn.data, drawn[: per_chunk * width].view(words.dtype)
+    zeros, drawn = _ZEROS.data, aligned(CHUNK + _BLOCK)
+    view, stream = drawn.data, drawn[:CHUNK].view(words.dtype)
     for start in range(0, words.size, per_chunk):
         here = words[start : start + per_chunk]
         zero, mask = zeros[: here.size * width], stream[: here.size]

@@ -83,9 +83,9 @@ class Acknowledged(Message):
 class Request(Message):
     """Say exactly which sum is asked for. All masks and boxes depend on every bit of it.
 
-    `number` grows with each sum of the session; `purpose` names the collaboration; `members` are sorted; `spec` is how
-    values become words; `context` (32 bytes) is the digest of what the values were computed from; `query` says what
-    is asked about and never falls; `attempt` counts from 0 within it.
+    `number` grows with each sum of the session; `purpose` names the collaboration; `members` are sorted; `spec` says
+    how values become words; `context` (32 bytes) is the digest of what the values were computed from; `query` says
+    what is asked about and never falls; `attempt` counts from 0 within it.
     """
 
     sid: bytes
@@ -107,8 +107,8 @@ class Request(Message):
 class Upload(Message):
     """Answer with masked words, and with what lets others take the masks away if somebody is missing.
 
-    `words` are packed to the spec's bits; `commitments` hold 32 bytes for each neighbour in order, `own` 32 bytes for the
-    member's own mask or nothing; `boxes` are sealed shares, one for each holder whose shares are not derived.
+    `words` are packed to the spec's bits; `commitments` hold 32 bytes for each neighbour in order, `own` 32 bytes for
+    the member's own mask or nothing; `boxes` are sealed shares, one for each holder whose shares are not derived.
     """
 
     number: int
@@ -145,7 +145,8 @@ class Agreed(Message):
 class Reveal(Message):
     """Show that enough members agreed (`signers`, 64 bytes each), and hand over the boxes sealed for this holder.
 
-    `boxes` has one entry for each survivor that is this holder's neighbour, in order; empty where the holder derives its share.
+    `boxes` has one entry for each survivor that is this holder's neighbour, in order; it is empty where the holder
+    derives its share.
     """
 
     number: int

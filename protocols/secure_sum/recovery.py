@@ -1,9 +1,11 @@
 """Put secrets together from the shares that members revealed, and find whose shares were wrong.
 
 Each secret was committed to by its dealer, so a result is right or is seen to be wrong. With as many shares as the
-threshold there is nothing to choose; with more, holders whose shares spoil the result are found by leaving some out.
+threshold there is nothing to choose; with more, holders whose shares spoil the result are found by leaving some out,
+those first that spoilt another dealer's.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
@@ -23,7 +25,11 @@ _SHORT = 32
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """Hold the masks' keys by (survivor, row), how many survivors' are lost, and the holders that lied."""
+    """Hold the masks' keys by (survivor, row), how many survivors' are lost, and the holders that lied.
+
+    A holder lied if its shares do not fit most of the dealers it spoke of; one that does not fit a few may have been
+    dealt what is no share.
+    """
 
     keys: Mapping[tuple[str, int], bytes]
     lost: int
@@ -35,18 +41,21 @@ def recovered(layout: Layout, uploads: Mapping[str, Upload], shares: Mapping[str
     survivors = tuple(uploads)
     held = _by_dealer(layout, survivors, shares)
     keys: dict[tuple[str, int], bytes] = {}
-    lost, liars = 0, set()
+    misfits: Counter[str] = Counter()
+    lost = 0
     for dealer in survivors:
         rows = wanted(layout, dealer, survivors)
         goal = [_committed(uploads[dealer], row) for row in rows]
-        found = _find(layout, dealer, {h: s for h, s in held[dealer].items() if h not in liars}, goal)
+        trusted = dict(sorted(held[dealer].items(), key=lambda one: (misfits[one[0]], one[0])))
+        found = _find(layout, trusted, goal)
         if found is None:
             lost += 1
             continue
         limbs, bad = found
-        liars |= bad
+        misfits.update(bad)
         keys |= {(dealer, row): shamir.seed(limbs[i]) for i, row in enumerate(rows)}
-    return Recovered(keys, lost, frozenset(liars))
+    spoken = Counter(h for holders in held.values() for h in holders)
+    return Recovered(keys, lost, frozenset(h for h, n in misfits.items() if 2 * n > spoken[h]))
 
 
 def _by_dealer(
@@ -67,9 +76,7 @@ def _by_dealer(
     return held
 
 
-def _find(
-    layout: Layout, dealer: str, held: Mapping[str, Limbs], goal: Sequence[bytes]
-) -> tuple[Limbs, set[str]] | None:
+def _find(layout: Layout, held: Mapping[str, Limbs], goal: Sequence[bytes]) -> tuple[Limbs, set[str]] | None:
     """Return the secrets (rows, 16) that were committed to, and which of the holders' shares do not fit them."""
     for chosen in _subsets(tuple(held), layout.threshold):
         points = places(chosen, layout.members)

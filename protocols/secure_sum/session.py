@@ -21,6 +21,7 @@ import hmac
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
@@ -112,6 +113,8 @@ class Announced:
 
     def _checked(self, introduced: Sequence[Introduced], now: float) -> dict[str, Announcement]:
         """Return the announcements by member, every one of them in order. The roster's keys decide, and no others."""
+        if len(introduced) > len(self.place.members):
+            raise PeerError("more announcements than members")
         announced: dict[str, Announcement] = {}
         digest, keys = self.roster.digest, dict(self.roster.keys)
         for one in introduced:
@@ -240,7 +243,8 @@ def introduce(
 ) -> tuple[Announced, Introduced]:
     """Make this session's keys, and announce them.
 
-    Raises: CrowdTooSmall, RosterNotApproved if a member is not in the approved roster; PeerError for terms that no sum could meet.
+    Raises: CrowdTooSmall; RosterNotApproved if a member is not in the approved roster; PeerError for terms that no
+            sum could meet.
     """
     if len(place.members) < terms.smallest_crowd:
         raise CrowdTooSmall(f"{len(place.members)} members, {terms.smallest_crowd} needed")
@@ -286,8 +290,15 @@ def _decoded(one: Introduced) -> Announcement:
 
 def mac(key: bytes, what: str, *parts: bytes) -> bytes:
     """Return HMAC-SHA256 (32 bytes) under `key` of the label of `what` and of the parts, each behind its length."""
-    data = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    return hmac.digest(key, label(what) + b"\0" + data, "sha256")
+    data = _named(what)
+    for part in parts:
+        data += len(part).to_bytes(4, "big") + part
+    return hmac.digest(key, data, "sha256")
+
+
+@lru_cache(maxsize=64)
+def _named(what: str) -> bytes:
+    return label(what) + b"\0"
 
 
 def _proof(key: bytes, author: str, addressee: str, ciphertext: bytes) -> bytes:

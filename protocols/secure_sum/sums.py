@@ -47,6 +47,7 @@ class Sums:
     now: Callable[[], float]
     closed: Counter[str] = field(default_factory=Counter)
     _sessions: OrderedDict[str, Announced | Joined] = field(default_factory=OrderedDict)
+    _begun: dict[str, Begun] = field(default_factory=dict)
     _open: dict[str, Uploaded | Consenting] = field(default_factory=dict)
 
     def introduce(self, name: str, place: Place, terms: Terms, roster: Roster) -> Introduced:
@@ -73,17 +74,21 @@ class Sums:
             return self._session(name, Joined).ready.terms
 
     def begin(self, name: str, request: Request, slips: Sequence[Slip], expected: Expected) -> Begun:
-        """Check a request; nothing is changed but that peers are confirmed. Raises: PeerError, Refused."""
+        """Check a request, and confirm peers. What was begun before and not uploaded is void.
+
+        Raises: PeerError, Refused.
+        """
         with self._closing(name):
             joined = self._session(name, Joined).confirm(slips)
             self._sessions[name] = joined
-            return aggregation.begin(joined.ready, request, expected, self.now())
+            self._begun[name] = aggregation.begin(joined.ready, request, expected, self.now())
+            return self._begun[name]
 
     def upload(self, name: str, begun: Begun, values: NDArray[np.signedinteger[Any]], threads: int = 1) -> Upload:
         """Mask `values` for a request that was begun, once. Call it after the charge. Raises: LocalError."""
         joined = self._sessions.get(name)
-        if not isinstance(joined, Joined) or joined.ready.number >= begun.request.number:
-            raise LocalError("a sum that was not begun, or was uploaded before")
+        if self._begun.pop(name, None) is not begun or not isinstance(joined, Joined):
+            raise LocalError("a sum that is not the one begun last, or was uploaded before")
         self._sessions[name] = joined.at(begun.ready)  # first: whatever happens below, this number is used up
         self._open.pop(name, None)
         stage, answer = begun.upload(values, threads)
@@ -107,6 +112,7 @@ class Sums:
     def close(self) -> None:
         """Drop all keys."""
         self._sessions.clear()
+        self._begun.clear()
         self._open.clear()
 
     def __len__(self) -> int:
@@ -135,4 +141,5 @@ class Sums:
     def _close(self, name: str, why: str) -> None:
         if self._sessions.pop(name, None) is not None:
             self.closed[why] += 1
+        self._begun.pop(name, None)
         self._open.pop(name, None)

@@ -25,9 +25,9 @@ class Mode(Enum):
 class Terms(Message):
     """Fix the rules of all sums in a session.
 
-    Units:   `smallest_crowd` members at least are in every sum that is shown; `colluding` of them at most are assumed to work
-             with the coordinator; a vector is asked for at most `attempts` times; keys live `lifetime_s` seconds;
-             words have `bits` bits.
+    Units:   `smallest_crowd` members at least are in every sum that is shown; `colluding` of them at most are
+             assumed to work with the coordinator; a vector is asked for at most `attempts` times; keys live
+             `lifetime_s` seconds; words have `bits` bits.
     Cites:   Bonawitz et al. 2017, section 6.2: 2 * threshold > members + colluding, so that no two sets of holders,
              each large enough to reveal, can be told different things without an honest member in both.
     """
@@ -61,7 +61,7 @@ class Terms(Message):
 
 
 def mode_for(members: int, colluding: int) -> Mode:
-    """Return RESILIENT where a member can be missed at all, else STRICT: of three, one of them colluding, none can."""
+    """Return RESILIENT where a member can be missed at all, else STRICT: of three with one colluding none can."""
     return Mode.RESILIENT if (members + colluding) // 2 + 1 < members else Mode.STRICT
 
 
