@@ -140,10 +140,10 @@ def test_a_sum_that_was_not_begun_here_or_was_uploaded_is_a_bug_of_ours():
     values = request.spec.encode(one.values)
     begun = one.sums.begin(one.session, request, at.slips(ME), Expected(PURPOSE, request.spec, CONTEXT, 0))
     one.sums.upload(one.session, begun, values)
-    with refused(LocalError, "not begun, or was uploaded before"):
+    with refused(LocalError, "was uploaded before"):
         one.sums.upload(one.session, begun, values)
     one.sums.close()
-    with refused(LocalError, "not begun, or was uploaded before"):
+    with refused(LocalError, "was uploaded before"):
         one.sums.upload(one.session, begun, values)
 
 
@@ -301,7 +301,6 @@ def test_an_attempt_that_brings_in_somebody_new_is_refused():
         at.ask(ME, at.request(query=5, attempt=2, members=at.names[:4]))
 
 
-@pytest.mark.xfail(strict=True, reason="a request begun before another was uploaded is judged by what was then")
 def test_two_requests_begun_before_either_was_uploaded_do_not_both_count_as_the_first_attempt():
     at = opened(4)
     one, begun = at[ME], []
@@ -310,14 +309,11 @@ def test_two_requests_begun_before_either_was_uploaded_do_not_both_count_as_the_
         expected = Expected(PURPOSE, request.spec, CONTEXT, 0)
         begun.append(one.sums.begin(one.session, request, at.slips(ME), expected))
     values = at.spec().encode(one.values)
-    one.sums.upload(one.session, begun[0], values)
-    with refused(LocalError, "not begun"):
-        one.sums.upload(one.session, begun[1], values)
+    for one_of_them in begun:  # whoever mixes them up has none
+        with refused(LocalError, "not the one begun last"):
+            one.sums.upload(one.session, one_of_them, values)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an upload begun in one session moves the next one of that name back to its keys"
-)
 def test_a_request_begun_in_a_session_that_was_closed_since_is_not_uploaded_in_the_next():
     at = opened(4)
     one, request = at[ME], at.request()
@@ -325,11 +321,10 @@ def test_a_request_begun_in_a_session_that_was_closed_since_is_not_uploaded_in_t
     for m in at.names:
         at.introduce_again(m)
     at.join()
-    with refused(LocalError, "not begun"):
+    with refused(LocalError, "not the one begun last"):
         one.sums.upload(one.session, begun, at.spec().encode(one.values))
 
 
-@pytest.mark.xfail(strict=True, reason="found out after the charge, when masks are to be made: a ValueError")
 def test_a_large_crowd_of_whom_too_many_collude_is_refused_before_anything_is_charged():
     """No graph is safe for it: that has to be seen when the request is checked, not when it is masked."""
     at = opened(3)
@@ -339,5 +334,5 @@ def test_a_large_crowd_of_whom_too_many_collude_is_refused_before_anything_is_ch
     pair = at.joined(ME).ready.pairs["m000"]
     ready = replace(at.joined(ME).ready, terms=terms, pairs=dict.fromkeys(names, pair))
     request = at.request(members=names)
-    with refused(PeerError, "collud"):
+    with refused(PeerError, "no graph of 150 members is safe against 140 of them"):
         begin(ready, request, Expected(PURPOSE, request.spec, CONTEXT, request.query), at[ME].clock())
