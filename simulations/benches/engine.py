@@ -98,7 +98,9 @@ def _flower_ms(crowd: Behind, folder: Path) -> float:
 
 
 def _gate(file: Path, coordinator: Identity) -> Gate:
-    permission = Permission(str(coordinator.public), Level.WEIGHTS, ("average",), 1, unsafe_without_noise=True)
+    permission = Permission(
+        str(coordinator.public), Level.WEIGHTS, ("average",), 1, unsafe_without_noise=True, unsafe_plain_sum=True
+    )
     return Gate(Policy(1, Budget(8.0, 1e-5), (permission,)), Ledger(file, durable=False), SystemRandomness())
 
 
@@ -117,4 +119,4 @@ def _task() -> Average:
         rounds=ROUNDS, steps=1, batch_size=1, optimizer="sgd", learning_rate=1.0, clipping_norm=1.0, unit=Unit.RECORD,
         epsilon=None, delta=1e-5,
     )  # fmt: skip
-    return Average(recipe, 1, np.zeros(LENGTH, np.float32))
+    return Average(recipe, 1, np.zeros(LENGTH, np.float32), None)

@@ -2,8 +2,6 @@
 
 import math
 
-import numpy as np
-
 from privacy.discrete_gaussian import DiscreteGaussian, NoisePool
 from privacy.fixed_point import FixedPoint, sized
 from privacy.randomness import SystemRandomness
@@ -72,7 +70,6 @@ def of_noise(sizes: Sizes) -> list[Row]:
 
 def _token_ms(sizes: Sizes, here: Crowd, spec: FixedPoint, values: Vector, pool: NoisePool | None = None) -> float:
     """Return the milliseconds of one token at one member. Its requests are made before: not its work."""
-    _keep_memory()
     requests = iter([here.request(spec) for _ in range(sizes.batches * sizes.batch)])
 
     def token() -> bytes:
@@ -80,11 +77,3 @@ def _token_ms(sizes: Sizes, here: Crowd, spec: FixedPoint, values: Vector, pool:
         return encoded(here.first.upload(next(requests), values, noise))
 
     return batched(sizes.batches, sizes.batch, token)
-
-
-def _keep_memory() -> None:
-    """Free one large block, as a member's model often does: from then on glibc keeps smaller ones that are freed.
-
-    Without it every token's buffers are new pages, whose faults cost more than its masks.
-    """
-    np.ones(30 * 2**20, np.uint8)
