@@ -258,7 +258,7 @@ class Visit:
     def _begin(self, recipe: Recipe, round_: int, adapter: Vector, request: Request, slips: Sequence[Slip]) -> "_Sum":
         """Compare the request with what this home makes of the recipe by itself."""
         name, sums = self.occasion.session, self._sums
-        terms = sums.terms(name)
+        terms = sums.terms(name, self.house.roster())
         occasion = replace(self.occasion, crowd=len(request.members), summed=True)
         whole = recipe.noise_multiplier is None or terms.honest == 1  # else a member adds a share of the noise
         self._permit_sum(terms, occasion, recipe.epsilon is not None and whole)

@@ -108,7 +108,7 @@ class Announced:
                 half[peer] = self._meet(sid, peer, theirs)
                 slips.append(half[peer].slip)
         keys = {str(m): k for m, k in self.roster.keys if m in announced}
-        ready = Ready(self.place, self.terms, sid, self.expires, {}, keys)
+        ready = Ready(self.place, self.terms, self.roster.digest, sid, self.expires, {}, keys)
         return Joined(ready, half, self._kem), Acknowledged(tuple(slips))
 
     def _checked(self, introduced: Sequence[Introduced], now: float) -> dict[str, Announcement]:
@@ -182,11 +182,12 @@ class _Half:
 class Ready:
     """Hold the keys of all pairs whose other member is confirmed, and how far the sums have come.
 
-    `keys` are the members' public keys, as the approved roster has them.
+    `keys` are the members' public keys, as the approved roster has them, whose digest is `roster`.
     """
 
     place: Place
     terms: Terms
+    roster: str
     sid: bytes
     expires: int
     pairs: Mapping[str, Pair] = field(repr=False)
@@ -210,13 +211,14 @@ class Joined:
 
         Raises: PeerError for a slip of a stranger, or of a peer that saw other announcements.
         """
-        pairs = dict(self.ready.pairs)
+        pairs, half = dict(self.ready.pairs), dict(self._half)
         for slip in slips:
-            if slip.member not in self._half:
-                raise PeerError("a slip of somebody who announced nothing")
             if slip.member not in pairs:
+                if slip.member not in half:
+                    raise PeerError("a slip of somebody who announced nothing")
                 pairs[slip.member] = self._pair(slip)
-        return self.at(replace(self.ready, pairs=pairs))
+                del half[slip.member]  # nobody needs what the pair's keys were made of any more
+        return Joined(replace(self.ready, pairs=pairs), half, self._kem)
 
     def at(self, ready: Ready) -> "Joined":
         """Return the same keys, gone on to `ready`."""

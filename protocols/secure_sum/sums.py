@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.refusal import Refused
+from privacy.refusal import Refused, RosterNotApproved
 from protocols.faults import LocalError, PeerError
 from protocols.roster import Roster
 from protocols.secure_sum import aggregation, session
@@ -68,10 +68,13 @@ class Sums:
             self._sessions[name], answer = announced.acknowledge(ask, self.now())
             return answer
 
-    def terms(self, name: str) -> Terms:
-        """Return the terms of an open session. Raises: PeerError."""
+    def terms(self, name: str, roster: Roster) -> Terms:
+        """Return the terms of an open session. Raises: PeerError; RosterNotApproved if it was opened under another."""
         with self._closing(name):
-            return self._session(name, Joined).ready.terms
+            ready = self._session(name, Joined).ready
+            if ready.roster != roster.digest:
+                raise RosterNotApproved("another roster has been approved since this session was opened")
+            return ready.terms
 
     def begin(self, name: str, request: Request, slips: Sequence[Slip], expected: Expected) -> Begun:
         """Check a request, and confirm peers. What was begun before and not uploaded is void.

@@ -128,7 +128,7 @@ def test_a_home_keeps_a_bounded_number_of_sessions_and_forgets_the_oldest():
     assert len(one.sums) == 64
     assert one.sums.closed == {"too many": 6}
     with refused(PeerError, "no such session here"):
-        one.sums.terms("s5")
+        one.sums.terms("s5", one.roster)
 
 
 def test_sessions_have_other_keys_although_members_terms_and_clock_are_the_same():

@@ -120,7 +120,7 @@ class Room:
 
     def masked(self, recipe: Recipe, round_: int, adapter: np.ndarray, request, slips) -> Released | Disclosed:
         house, name = self.house, self.occasion.session
-        spec = recipe.spec(house.sums.terms(name), len(request.members))
+        spec = recipe.spec(house.sums.terms(name, house.roster), len(request.members))
         expected = Expected(average.NAME, spec, recipe.context(round_, adapter), round_)
         begun = house.sums.begin(name, request, slips, expected)
         pull = Pull(house.point, adapter, house.noise_multiplier)

@@ -194,6 +194,24 @@ def test_a_home_without_an_approved_roster_or_with_another_one_joins_no_sum(scen
     village.close()
 
 
+def test_a_roster_that_the_operator_replaces_ends_the_sessions_that_were_opened_under_the_old_one(scene, tmp_path):
+    experiment, texts, base = scene
+    village = settle(experiment, texts, base, tmp_path / "village")
+    house = village.villagers[MemberId("cedar")].house
+    old, asked = house.roster(), []
+
+    def replaced(ask: Contribute) -> Contribute:
+        asked.append(ask)
+        house.roster = lambda: Roster((*old.keys, (MemberId("dogwood"), Identity.generate().public)))
+        return ask
+
+    why = silence(village, experiment, base, replaced)
+    assert set(why) == {"cedar"}
+    assert isinstance(why["cedar"], RosterNotApproved)
+    assert len(house.sums) == 0
+    village.close()
+
+
 def test_the_coordinator_cannot_read_a_delta_from_its_letters(scene, tmp_path):
     experiment, texts, base = scene
     seen: list[bytes] = []
