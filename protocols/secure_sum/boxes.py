@@ -9,7 +9,7 @@ Trusts:  AES-256 and HMAC as pseudo-random functions: then all shares are distri
 Cites:   Shamir 1979.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -110,9 +110,3 @@ def uniform(key: bytes, count: int) -> Limbs:
 
 def _about(dealer: str, holder: str, ctx: bytes) -> bytes:
     return mac(ctx, "box", dealer.encode(), holder.encode())
-
-
-def places(holders: Sequence[str], members: Sequence[str]) -> tuple[int, ...]:
-    """Return each holder's point: its place among the sum's members, counted from 1."""
-    at = {m: i + 1 for i, m in enumerate(members)}
-    return tuple(at[h] for h in holders)

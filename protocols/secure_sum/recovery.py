@@ -15,7 +15,7 @@ import numpy as np
 from protocols import shamir
 from protocols.field import PRIME
 from protocols.secure_sum.aggregation import commitment, wanted
-from protocols.secure_sum.boxes import LIMBS, Limbs, places
+from protocols.secure_sum.boxes import LIMBS, Limbs
 from protocols.secure_sum.layout import Layout
 from protocols.secure_sum.messages import Revealed, Upload
 
@@ -79,12 +79,12 @@ def _by_dealer(
 def _find(layout: Layout, held: Mapping[str, Limbs], goal: Sequence[bytes]) -> tuple[Limbs, set[str]] | None:
     """Return the secrets (rows, 16) that were committed to, and which of the holders' shares do not fit them."""
     for chosen in _subsets(tuple(held), layout.threshold):
-        points = places(chosen, layout.members)
+        points = layout.points(chosen)
         stacked = np.stack([held[h].reshape(-1) for h in chosen])
         secrets = shamir.reconstruct(points, stacked).reshape(-1, LIMBS)
         if [commitment(row) for row in secrets] == list(goal):
             others = [h for h in held if h not in chosen]
-            return secrets, _liars(others, places(others, layout.members), points, stacked, held)
+            return secrets, _liars(others, layout.points(others), points, stacked, held)
     return None
 
 

@@ -69,7 +69,10 @@ class Sums:
             return answer
 
     def terms(self, name: str, roster: Roster) -> Terms:
-        """Return the terms of an open session. Raises: PeerError; RosterNotApproved if it was opened under another."""
+        """Return the terms of an open session.
+
+        Raises: PeerError; RosterNotApproved if another roster has been approved since.
+        """
         with self._closing(name):
             ready = self._session(name, Joined).ready
             if ready.roster != roster.digest:

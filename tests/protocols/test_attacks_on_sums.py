@@ -20,7 +20,7 @@ from protocols.keys import Identity
 from protocols.post import Outbox, seal, unseal
 from protocols.secure_sum import aggregation
 from protocols.secure_sum.aggregation import Begun, sign, wanted
-from protocols.secure_sum.boxes import LIMBS, derived_share, open_box, places, uniform
+from protocols.secure_sum.boxes import LIMBS, derived_share, open_box, uniform
 from protocols.secure_sum.coordinate import DeadSum, Opened, finish
 from protocols.secure_sum.layout import layout_of
 from protocols.secure_sum.masks import pack
@@ -75,7 +75,7 @@ def everything(layout, request, upload, dealer, openings) -> bytes:
             held[holder] = open_box(key, request.ctx, dealer, holder, box, count)
     chosen = tuple(held)[: layout.threshold]
     stacked = np.stack([held[h].reshape(-1) for h in chosen])
-    return shamir.seed(shamir.reconstruct(places(chosen, layout.members), stacked).reshape(-1, LIMBS)[0])
+    return shamir.seed(shamir.reconstruct(layout.points(chosen), stacked).reshape(-1, LIMBS)[0])
 
 
 @pytest.mark.parametrize("mode", Mode)

@@ -100,10 +100,10 @@ def test_a_session_of_too_few_is_not_opened_and_says_how_many_of_how_many():
 
 
 def test_above_128_members_masks_and_shares_go_along_a_graph_of_neighbours():
-    there = crowd(150, Mode.RESILIENT, length=5, colluding=15, smallest_crowd=100)
+    there = crowd(132, Mode.RESILIENT, length=5, colluding=13, smallest_crowd=90)
     opened = there.open()
-    gone = {f"m{i:03d}" for i in range(0, 150, 15)}
+    gone = {f"m{i:03d}" for i in range(0, 132, 15)}
     there.lost = lambda stage, _q, m: stage == "Request" and m in gone
     summed = there.sum(opened)
     assert set(summed.members) == set(there.members) - gone
-    check(there, summed, there.spec(150))
+    check(there, summed, there.spec(132))
