@@ -7,10 +7,11 @@ from byhand import announced, changed, hand, opened, refused, resigned
 from crowd import COORDINATOR, SESSION, crowd
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from privacy.refusal import CrowdTooSmall
+from privacy.refusal import CrowdTooSmall, RosterNotApproved
 from protocols.faults import PeerError
+from protocols.roster import Roster
 from protocols.secure_sum.messages import Slip, session_id
-from protocols.secure_sum.session import Place, _proof
+from protocols.secure_sum.session import Pair, Place, _proof, _root
 from protocols.secure_sum.terms import Mode
 from protocols.session import MemberId
 
@@ -88,6 +89,18 @@ def test_a_member_that_signs_for_a_ciphertext_that_is_none_or_is_not_due_is_refu
         at.ask(to, at.request(), [Slip(author, lie, bytes(size))])
 
 
+def test_the_keys_of_a_pair_need_both_its_secrets_and_the_ciphertext_as_it_was_sent():
+    """Whoever breaks X25519 alone, or ML-KEM alone, has none; nor does who was sent another ciphertext."""
+    at = opened(3)
+    half, sent = at.joined("m000")._half["m001"], at.written["m000"]["m001"].ciphertext
+    both = half.classical + half.encapsulated
+    assert (len(both), at.joined("m001")._half["m000"].encapsulated) == (64, b"")
+    at.upload(at.request())
+    for me, peer in (("m000", "m001"), ("m001", "m000")):
+        expected = Pair.derive(_root(at.sid, both, me, peer, sent), me, peer)
+        assert at.joined(me).ready.pairs[peer] == expected
+
+
 def test_a_second_slip_of_a_peer_changes_no_key():
     at = opened(4)
     at.upload(at.request())
@@ -105,6 +118,14 @@ def test_a_session_that_is_introduced_twice_loses_its_keys():
         at[FIRST].introduce(at.there.terms)
     with refused(PeerError, "no such session here"):
         at.ask(FIRST, at.request())
+
+
+def test_a_roster_approved_since_ends_the_session_at_the_next_request():
+    at = opened(4)
+    assert at[FIRST].sums.terms(SESSION, at[FIRST].roster) == at.there.terms
+    without = Roster(tuple(entry for entry in at[FIRST].roster.keys if entry[0] != "m003"))
+    with refused(RosterNotApproved, "another roster has been approved since", at[FIRST]):
+        at[FIRST].sums.terms(SESSION, without)
 
 
 def test_a_list_shown_twice_closes_the_session():
@@ -135,5 +156,6 @@ def test_sessions_have_other_keys_although_members_terms_and_clock_are_the_same(
     first, second = hand(3), hand(3)
     assert first[FIRST].clock.at == second[FIRST].clock.at
     keys = [announced(i).exchange_key for at in (first, second) for i in at.introduced.values()]
-    assert len(set(keys)) == 6
+    nonces = [announced(i).nonce for at in (first, second) for i in at.introduced.values()]
+    assert len(set(keys)) == len(set(nonces)) == 6
     assert session_id(first.manifest().introduced) != session_id(second.manifest().introduced)
