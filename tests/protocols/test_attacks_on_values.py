@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from byhand import opened, refused, total
+from byhand import hand, opened, refused, total
 from crowd import CONTEXT, PURPOSE, crowd
 
 from client.masking import MaskedRelease, MaskedShare
@@ -78,19 +78,24 @@ def test_a_crash_after_the_charge_and_before_the_upload_leaves_the_charge_and_no
     assert begun.request == request
 
 
-def test_nothing_of_a_session_can_be_written_to_the_wire_or_printed():
-    at = opened(4)
-    request, uploads, _ = at.agreed()
-    pair = at.joined(ME).ready.pairs["m000"]
-    shown = "".join(
-        map(repr, (at.joined(ME), at.stage(ME), at[ME].sums, Begun(at.joined(ME).ready, request, request.ctx)))
-    )
-    for secret in (pair.mask, pair.sealing, pair.opening):
-        assert secret.hex() not in shown
-        assert repr(secret)[2:-1] not in shown
-    assert "X25519PrivateKey" not in shown
-    assert "MLKEM768PrivateKey" not in shown
-    assert not any(len(u.own) != 32 for u in uploads.values())
+def test_nothing_secret_of_a_session_is_in_what_is_printed_of_it():
+    at = hand(4)
+    stages = [at[ME].sums._sessions[at[ME].session]]
+    at.join()
+    stages += [at.joined(ME), *at.joined(ME)._half.values()]
+    request = at.request()
+    uploads = at.upload(request)
+    stages.append(at.stage(ME))
+    at.agree(at.survivors(request, uploads))
+    ready = at.joined(ME).ready
+    stages += [at.joined(ME), ready, *ready.pairs.values(), at.stage(ME), Begun(ready, request, request.ctx)]
+    assert len({type(stage) for stage in stages}) == 8
+    shown = "".join(map(repr, [*stages, at[ME].sums]))
+    for pair in ready.pairs.values():
+        for secret in (pair.mask, pair.sealing, pair.opening):
+            assert repr(secret) not in shown
+    for what in ("PrivateKey", "array(", "classical=", "encapsulated=", "mask="):
+        assert what not in shown
 
 
 # 34: differencing -----------------------------------------------------------------------------------------------
