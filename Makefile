@@ -27,8 +27,10 @@ fix: $(VENV)/.developing  ## format, and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.developing  ## measure this state: a table of ratios
+bench: $(VENV)/.developing  ## install the peers, and measure this state beside them: tables of ratios
+	$(PIP) --editable '.[bench]'
 	$(BIN)/parley bench engine
+	$(BIN)/parley bench secure-sum
 
 clean:  ## remove the environment and everything that was generated
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo runs

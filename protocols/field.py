@@ -14,6 +14,7 @@ from protocols.faults import LocalError
 Elements = NDArray[np.uint16]
 PRIME = 65521  # the largest prime below 2**16: of 65,536 words 15 are no elements
 _MOST_TERMS = 2**53 // (PRIME - 1) ** 2
+_ONE_THREAD = 2**18  # products up to which BLAS starts no second thread, which may have to wait for a processor
 _COLUMNS = 512  # multiplied at a time, so that floats in between stay in the cache: twice as fast
 
 
@@ -22,10 +23,11 @@ def matmul(a: Elements, b: Elements) -> Elements:
     if a.shape[-1] > _MOST_TERMS:
         raise LocalError(f"sums of more than {_MOST_TERMS} products are not exact")
     left, result = a.astype(np.float64), np.empty((a.shape[0], b.shape[1]), np.uint16)
-    for start in range(0, b.shape[1], _COLUMNS):
-        sums = (left @ b[:, start : start + _COLUMNS].astype(np.float64)).astype(np.uint64)
+    step = min(_COLUMNS, max(8, _ONE_THREAD // max(1, a.size)))
+    for start in range(0, b.shape[1], step):
+        sums = (left @ b[:, start : start + step].astype(np.float64)).astype(np.uint64)
         sums -= sums // PRIME * PRIME  # numpy divides by a constant seven times faster than it takes remainders
-        result[:, start : start + _COLUMNS] = sums
+        result[:, start : start + step] = sums
     return result
 
 

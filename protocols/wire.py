@@ -24,6 +24,7 @@ _INT_LIMIT = 2**63
 _MAX_DIMENSIONS = 4
 _MOST_ITEMS, _LONGEST = 2**18, 2**16  # vectors are bytes: names and numbers are all that is counted
 MEGABYTE = 2**20
+_LONG_BYTES = 2**16
 
 
 class Message:
@@ -56,7 +57,7 @@ class Wire:
         if codec is None or type(message) not in self.kinds:
             raise LocalError(f"{type(message).__name__} is not in this vocabulary")
         try:
-            packed = msgpack.packb([type(message).__name__, *codec.put(message)], use_bin_type=True)
+            packed = _packed([type(message).__name__, *codec.put(message)])
         except (WireError, ValueError, TypeError, OverflowError, AttributeError):
             raise LocalError(f"a {type(message).__name__} holds what its types forbid") from None
         if len(packed) > self.max_bytes:
@@ -78,6 +79,24 @@ class Wire:
             raise WireError("not a message of this vocabulary")
         message: Message = codec.get(tree[1:])
         return message
+
+
+def _packed(tree: Plain) -> bytes:
+    """Return what msgpack makes of a tree; long bytes are copied once, into the result."""
+    pieces: list[Any] = []
+    _pack(tree, msgpack.Packer(use_bin_type=True, buf_size=4096), pieces)
+    return b"".join(pieces)
+
+
+def _pack(tree: Plain, packer: Any, pieces: list[Any]) -> None:
+    if isinstance(tree, list):
+        pieces.append(packer.pack_array_header(len(tree)))
+        for item in tree:
+            _pack(item, packer, pieces)
+    elif isinstance(tree, (bytes, memoryview)) and len(tree) >= _LONG_BYTES:
+        pieces += (b"\xc6" + len(tree).to_bytes(4, "big"), tree)
+    else:
+        pieces.append(packer.pack(tree))
 
 
 def _unpacked(data: bytes) -> Plain:

@@ -127,13 +127,13 @@ def bench(name: Annotated[str, typer.Argument(help="What to measure.")], json_fi
     with _errors():
         from privacy.config import nearest
         from simulations.bench import BENCHES, write_rows
+        from simulations.benches.rows import text
 
         if name not in BENCHES:
             raise ConfigError("parley bench", name, f"no such benchmark ({nearest(name, list(BENCHES))})")
         rows = BENCHES[name]()
-        for row in rows:
-            beside = f"   {row.peer}: {row.peer_value:.3f}, ratio {row.ratio:.4f}" if row.ratio is not None else ""
-            typer.echo(f"{row.measure:34} {row.value:10.3f} {row.unit}{beside}   {row.goal}: {row.met}")
+        for line in text(rows):
+            typer.echo(line)
         if json_file is not None:
             write_rows(rows, json_file)
 

@@ -34,7 +34,7 @@ from protocols import shamir
 from protocols.faults import LocalError, PeerError
 from protocols.secure_sum.boxes import LIMBS, Limbs, deal, derived_share, open_box, uniform
 from protocols.secure_sum.layout import Layout, layout_of
-from protocols.secure_sum.masks import add_masks, blank, pack
+from protocols.secure_sum.masks import add_masks, in_place, pack
 from protocols.secure_sum.messages import Agree, Agreed, Request, Reveal, Revealed, Upload, agreement, label
 from protocols.secure_sum.session import Pair, Ready, Signer, mac, verify
 from protocols.secure_sum.terms import Mode
@@ -64,14 +64,14 @@ class Begun:
     def upload(self, values: NDArray[np.signedinteger[Any]], threads: int = 1) -> "tuple[Uploaded | None, Upload]":
         """Mask `values` (length,), and deal shares of what unmasks them. Called once, after the charge.
 
+        The memory of `values` is taken over: they are gone afterwards.
         In STRICT mode there is no further stage, and nothing is dealt.
         Raises: LocalError for values of another shape.
         """
         spec, layout = self.request.spec, layout_of(self.request, self.ready.terms)
         if values.shape != (spec.length,):
             raise LocalError("values of another shape than the request's")
-        words = blank(spec.length, spec.bits)
-        np.copyto(words, values, casting="unsafe")  # modulo 2**bits, negative ones too
+        words = in_place(values, spec.bits)
         me, near = self.ready.place.me, layout.neighbours[self.ready.place.me]
         seeds = {peer: self._seed(self.ready.pairs[peer]) for peer in near}
         keys = [(sign(me, peer), _key(seed)) for peer, seed in seeds.items()]

@@ -148,7 +148,8 @@ def _recover(
     signed = {m: s for m in survivors if (s := _agreement(agreed.get(MemberId(m)), request))}
     if len(signed) < terms.threshold(everyone):
         raise DeadSum(f"{len(signed)} of {everyone} members agreed, need {terms.threshold(everyone)}").after(1)
-    asks = {MemberId(m): _reveal(m, request, layout, uploads, signed) for m in signed}
+    boxed = {d: dict(zip(layout.dealing(d).boxed, u.boxes, strict=True)) for d, u in uploads.items()}
+    asks = {MemberId(m): _reveal(m, request, layout, boxed, signed) for m in signed}
     revealed = yield asks
     shares = {
         str(m): a for m, a in sorted(revealed.items()) if isinstance(a, Revealed) and a.number == request.number
@@ -166,13 +167,14 @@ def _recover(
 
 
 def _reveal(
-    holder: str, request: Request, layout: Layout, uploads: Mapping[str, Upload], signed: Mapping[str, bytes]
+    holder: str,
+    request: Request,
+    layout: Layout,
+    boxed: Mapping[str, Mapping[str, bytes]],
+    signed: Mapping[str, bytes],
 ) -> Reveal:
-    boxes = []
-    for dealer, upload in uploads.items():
-        if dealer != holder and holder in layout.neighbours[dealer]:
-            boxed = layout.dealing(dealer).boxed
-            boxes.append(upload.boxes[boxed.index(holder)] if holder in boxed else b"")
+    near = set(layout.neighbours[holder])
+    boxes = [held.get(holder, b"") for dealer, held in boxed.items() if dealer in near]
     return Reveal(request.number, tuple(signed), b"".join(signed.values()), tuple(boxes))
 
 

@@ -71,6 +71,16 @@ def blank(length: int, bits: int) -> Words:
     return words
 
 
+def in_place(values: NDArray[np.signedinteger[Any]], bits: int) -> Words:
+    """Return `values` as words, modulo 2**bits: in their own memory if it begins with a cache line, else in new."""
+    free = values.flags.writeable and values.flags.c_contiguous and values.ctypes.data % _LINE == 0
+    if bits != 16 and values.dtype == np.int32 and free:
+        return values.view(np.uint32)
+    words = blank(values.size, bits)
+    np.copyto(words, values, casting="unsafe")  # modulo 2**bits, negative ones too
+    return words
+
+
 def pack(words: Words, bits: int) -> bytes:
     """Return the low `bits` of each word (16, 24 or 32), little-endian, with nothing between them."""
     if bits == 24:
