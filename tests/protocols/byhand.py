@@ -1,6 +1,7 @@
 """A coordinator that keeps to no rule: every trip by hand, every message open to change. And members that lie."""
 
 import re
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -58,6 +59,12 @@ def changed(data: bytes, at: int = 0) -> bytes:
     """The same bytes but for one bit."""
     at %= len(data)
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def reworded(upload: Upload, how: Callable[[bytes], bytes]) -> Upload:
+    """The same upload with other words."""
+    words = how(bytes(upload.words))
+    return replace(upload, words=words if isinstance(upload.words, bytes) else np.frombuffer(words, np.uint8))
 
 
 @dataclass

@@ -126,13 +126,14 @@ def test_another_upload_under_a_members_name_is_refused():
     swapped = {**uploads, ME: uploads["m002"], "m002": uploads[ME]}  # 31, in part: an upload passed off as another's
     with refused(PeerError, "another upload than mine under my name", at[ME]):
         at[ME].agree(at.survivors(request, swapped))
-    altered = {**uploads, "m002": replace(uploads["m002"], words=changed(uploads["m002"].words))}
+    altered = {**uploads, "m002": replace(uploads["m002"], commitments=changed(uploads["m002"].commitments))}
     with refused(PeerError, "another upload than mine under my name", at["m002"]):
         at["m002"].agree(at.survivors(request, altered))
 
 
-@pytest.mark.parametrize("part", ["words", "commitments", "own", "boxes"])
-def test_every_part_of_an_upload_is_in_its_digest(part):
+@pytest.mark.parametrize("part", ["commitments", "own", "boxes"])
+def test_all_of_an_upload_that_unmasks_it_is_in_its_digest(part):
+    """The words are not: nobody is unmasked by them, and the letter they come in is signed."""
     at = opened(4)
     request = at.request()
     upload = at.ask(ME, request)
@@ -339,6 +340,17 @@ def test_a_holder_that_calls_everybody_broken_is_done_without():
     for broken in (at.names, (*at.names, "zed"), ("zed",) * 1000):
         empty = Revealed(at.number, np.zeros((0, LIMBS), np.uint16), broken)
         assert whole(*again(at, ()), lambda m, r, e=empty: e if m == "m000" else r).lost == 0
+
+
+def test_a_holder_for_whom_one_box_is_broken_still_counts_for_all_the_others():
+    at = opened(6)  # four are needed; m005 is one of the last four, and cannot open what m000 sealed
+    request, uploads, signed = at.agreed()
+    left = ("m002", "m003", "m004", "m005")
+    asks = {m: at.reveal(m, request, uploads, signed) for m in left}
+    asks["m005"] = replace(asks["m005"], boxes=(b"", *asks["m005"].boxes[1:]))
+    shares = {m: at[m].reveal(asks[m]) for m in left}
+    assert shares["m005"].broken == ("m000",)
+    assert recovered(layout_of(request, at.there.terms), uploads, shares).lost == 1
 
 
 # 29: boxes ---------------------------------------------------------------------------------------------------------

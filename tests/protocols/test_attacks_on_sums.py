@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from byhand import looks_uniform, opened, refused, total
+from byhand import looks_uniform, opened, refused, reworded, total
 from crowd import crowd, integers
 
 from privacy.fixed_point import FixedPoint
@@ -158,6 +158,40 @@ def test_the_mask_that_two_dropped_members_share_is_never_revealed_nor_needed():
     assert exact(there, there.sum(there.open(), spec=spec), spec)
 
 
+@pytest.mark.parametrize("change", [
+    lambda a: replace(a, signature=a.signature[:-1]), lambda a: replace(a, signature=a.signature + b"\0"),
+    lambda a: replace(a, signature=b""), lambda a: replace(a, signature=bytes(64)),
+    lambda a: replace(a, number=a.number + 1), lambda a: Revealed(a.number, np.zeros((6, 16), np.uint16), ()),
+])  # fmt: skip
+def test_a_member_that_agrees_with_no_signature_or_to_another_sum_stops_nobody(change):
+    there = crowd(6, Mode.RESILIENT)
+    opened_, spec = there.open(), there.spec(6)
+    there.alter = lambda stage, m, a: change(a) if stage == "Agree" and m == "m002" else a
+    assert exact(there, there.sum(opened_, spec=spec), spec)
+    assert all(len(one.sums) == 1 for one in there.members.values())
+
+
+def test_shares_for_another_sum_are_as_none():
+    there = crowd(6, Mode.RESILIENT)
+    opened_, spec = there.open(), there.spec(6)
+    there.alter = lambda stage, m, a: replace(a, number=9) if stage == "Reveal" and m < "m003" else a
+    with refused(DeadSum, "6 of 6 members' masks cannot be recovered"):
+        there.sum(opened_, spec=spec)
+
+
+def test_a_members_own_mask_and_own_share_are_drawn_anew_and_known_to_nobody():
+    """Of the first by name all shares but the last are derived; its own from what no other member has."""
+    at = opened(5)
+    request = at.request()
+    at.upload(request)
+    begun, stage = Begun(at.joined("m000").ready, request, request.ctx), at.stage("m000")
+    (one, first), (other, second) = (begun.upload(request.spec.encode(at["m000"].values)) for _ in range(2))
+    assert (one._own != other._own).mean() > 0.99
+    assert (one._own != stage._own).mean() > 0.99
+    assert first.own != second.own
+    assert first.commitments == second.commitments
+
+
 # 41: what others got wrong ----------------------------------------------------------------------------------------
 
 
@@ -243,9 +277,9 @@ def test_in_real_sums_every_key_masks_one_vector_at_each_of_two_members_or_one_m
 
 @pytest.mark.parametrize("mode", Mode)
 @pytest.mark.parametrize("change", [
-    lambda u: replace(u, words=u.words[:-1]), lambda u: replace(u, words=u.words + b"\0"),
-    lambda u: replace(u, words=b""), lambda u: replace(u, words=u.words[: len(u.words) // 2]),
-    lambda u: replace(u, words=u.words * 2), lambda u: replace(u, commitments=u.commitments[:-1]),
+    lambda u: reworded(u, lambda w: w[:-1]), lambda u: reworded(u, lambda w: w + b"\0"),
+    lambda u: reworded(u, lambda w: b""), lambda u: reworded(u, lambda w: w[: len(w) // 2]),
+    lambda u: reworded(u, lambda w: w * 2), lambda u: replace(u, commitments=u.commitments[:-1]),
     lambda u: replace(u, commitments=u.commitments + bytes(32)), lambda u: replace(u, own=u.own + b"\0"),
     lambda u: replace(u, boxes=(*u.boxes, b"")), lambda u: replace(u, number=u.number + 1),
     lambda u: Revealed(u.number, np.zeros((0, 16), np.uint16), ()),

@@ -100,7 +100,7 @@ def test_six_members_of_whom_any_are_missing_at_each_of_three_stages():
 def strays() -> list:
     slip, terms = Slip(ME, bytes(32), b""), Terms(Mode.STRICT, 3, 1)
     return [
-        Introduced(b"", b""), messages.Acknowledged((slip,)), Upload(0, b"", b"", b"", ()),
+        Introduced(b"", b""), messages.Acknowledged((slip,)), Upload(0, np.zeros(0, np.uint8), b"", b"", ()),
         messages.Agreed(0, bytes(64)), Revealed(0, np.zeros((1, 16), np.uint16), ()),
         average.Contributed(0, np.zeros(1, np.float32)),
         average.Averaged(np.zeros(1, np.float32), (), ()), slip, terms,
@@ -376,10 +376,8 @@ def test_an_ask_survives_the_wire_only_as_it_is():
     wire = Wire(*messages.KINDS)
     at = opened(4)
     request, uploads, signed = at.agreed()
-    for message in (
-        at.survivors(request, uploads),
-        at.reveal(ME, request, uploads, signed),
-        uploads[ME],
-        at.manifest(),
-    ):
+    for message in (at.survivors(request, uploads), at.reveal(ME, request, uploads, signed), at.manifest()):
         assert wire.decode(wire.encode(message)) == message
+    upload = wire.decode(wire.encode(uploads[ME]))
+    assert upload.digest(request.ctx) == uploads[ME].digest(request.ctx)
+    assert np.array_equal(upload.words, uploads[ME].words)
