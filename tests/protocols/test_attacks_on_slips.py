@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from byhand import announced, changed, hand, opened, refused, resigned
-from crowd import COORDINATOR, SESSION, crowd
+from crowd import COORDINATOR, SESSION, crowd, integers
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from privacy.refusal import CrowdTooSmall, RosterNotApproved
 from protocols.faults import PeerError
 from protocols.roster import Roster
-from protocols.secure_sum.messages import Slip, session_id
+from protocols.secure_sum.messages import Acknowledged, Introduced, Slip, session_id
 from protocols.secure_sum.session import Pair, Place, _proof, _root
 from protocols.secure_sum.terms import Mode
 from protocols.session import MemberId
@@ -159,3 +160,39 @@ def test_sessions_have_other_keys_although_members_terms_and_clock_are_the_same(
     nonces = [announced(i).nonce for at in (first, second) for i in at.introduced.values()]
     assert len(set(keys)) == len(set(nonces)) == 6
     assert session_id(first.manifest().introduced) != session_id(second.manifest().introduced)
+
+
+# what an honest coordinator does with a member that lies while the session opens: it opens without that one ---------
+
+
+def without(there, stage: str, lie) -> None:
+    """m001 lies at this stage: it is left out, and the sum of the others is exact."""
+    there.alter = lambda now, m, answer: lie(answer) if (now, m) == (stage, "m001") else answer
+    opened_ = there.open()
+    assert opened_.members == ("m000", "m002", "m003", "m004")
+    spec = there.spec(4)
+    summed = there.sum(opened_, spec=spec)
+    assert np.array_equal(summed.words.astype(np.uint64), integers(there, spec, opened_.members))
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_member_that_introduces_itself_by_garbage_or_as_another_or_by_another_roster_is_left_out(mode):
+    for lie in (
+        lambda a: replace(a, announcement=b""),
+        lambda a: replace(a, announcement=a.announcement[:-1]),
+        lambda a: Acknowledged(()),
+    ):
+        without(crowd(5, mode), "Introduce", lie)
+    there = crowd(5, mode)
+    without(there, "Introduce", lambda a: resigned(there.members["m001"], a, member="m002"))
+    there = crowd(5, mode)
+    without(there, "Introduce", lambda a: resigned(there.members["m001"], a, roster="f" * 64))
+
+
+@pytest.mark.parametrize("lie", [
+    lambda a: replace(a, slips=a.slips[1:]), lambda a: replace(a, slips=()),
+    lambda a: replace(a, slips=(*a.slips, Slip("zed", bytes(32), b""))),
+    lambda a: replace(a, slips=(*a.slips, Slip("m001", bytes(32), b""))), lambda a: Introduced(b"", b""),
+])  # fmt: skip
+def test_a_member_that_acknowledges_too_few_or_strangers_is_left_out(lie):
+    without(crowd(5, Mode.RESILIENT), "Acknowledge", lie)
