@@ -248,14 +248,19 @@ def test_an_encoding_that_makes_no_sense_cannot_be_made(change):
         replace(FixedPoint(7, 32, 64.0, 8.0, None, 4, 0.0), **change)
 
 
-def test_values_of_another_shape_are_a_bug_of_ours_and_use_the_number_up():
+def test_values_of_another_shape_are_a_bug_of_ours_and_use_the_number_up_and_end_the_sum_before():
     at = opened(4)
-    one, request = at[ME], at.request()
-    begun = one.sums.begin(one.session, request, at.slips(ME), Expected(PURPOSE, request.spec, CONTEXT, 0))
+    one, before, uploads, _ = at[ME], *at.agreed()
+    request = at.request()
+    begun = one.sums.begin(
+        one.session, request, at.slips(ME), Expected(PURPOSE, request.spec, CONTEXT, request.query)
+    )
     with refused(LocalError, "values of another shape than the request's"):
         one.sums.upload(one.session, begun, np.zeros(8, np.int32))
+    assert not one.sums._open
     with refused(PeerError, "a number that is used up"):
         at.ask(ME, request)
+    assert uploads[ME].number == before.number
 
 
 # 34, in part: retries ---------------------------------------------------------------------------------------------
