@@ -319,12 +319,18 @@ def test_two_requests_begun_before_either_was_uploaded_do_not_both_count_as_the_
             one.sums.upload(one.session, one_of_them, values)
 
 
-def test_a_request_begun_in_a_session_that_was_closed_since_is_not_uploaded_in_the_next():
+@pytest.mark.parametrize("by", ["a restart", "a refusal"])
+def test_a_request_begun_in_a_session_that_was_closed_since_is_not_uploaded_in_the_next(by):
     at = opened(4)
     one, request = at[ME], at.request()
     begun = one.sums.begin(one.session, request, at.slips(ME), Expected(PURPOSE, request.spec, CONTEXT, 0))
+    if by == "a refusal":
+        with refused(PeerError, "no sum here at that stage", one):
+            one.agree(at.survivors(request, {}))
+        at.introduced[ME] = one.introduce(at.there.terms)
     for m in at.names:
-        at.introduce_again(m)
+        if m != ME or by == "a restart":
+            at.introduce_again(m)
     at.join()
     with refused(LocalError, "not the one begun last"):
         one.sums.upload(one.session, begun, at.spec().encode(one.values))
