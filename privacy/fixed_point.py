@@ -106,9 +106,7 @@ class FixedPoint:
         if vector.shape != (self.length,):
             raise NotEncodable(f"expected shape ({self.length},), got {vector.shape}")
         values: Reals = vector if vector.dtype == np.float64 else vector.astype(np.float32, copy=False)
-        with np.errstate(over="ignore", invalid="ignore"):
-            finite = math.isfinite(_square(values))  # false also where a square overflows: then look closely
-        if not finite and not np.isfinite(values).all():
+        if not math.isfinite(_square(values)) and not np.isfinite(values).all():
             raise NotEncodable("a value is not finite")
         return values
 
@@ -197,9 +195,10 @@ def _check(length: int, bits: int, members: int, coordinate: float, norm: float 
 
 
 def _square(values: Reals) -> float:
-    """Return about the sum of the squares; too few values at a time for BLAS to wait for a second thread."""
-    parts = (values[i : i + _FEW] for i in range(0, values.size, _FEW))
-    return sum(float(part.dot(part)) for part in parts)
+    """Return about the sum of the squares, infinite if one overflows; few at a time, for one thread of BLAS."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        parts = (values[i : i + _FEW] for i in range(0, values.size, _FEW))
+        return sum(float(part.dot(part)) for part in parts)
 
 
 def _surely_within(integers: Integers, bound: float) -> bool:
