@@ -130,8 +130,6 @@ def _check_crowd(ready: Ready, request: Request) -> None:
         raise PeerError(f"{len(strangers)} members have not proved that they saw the same announcements")
     if len(members) < terms.smallest_crowd:
         raise CrowdTooSmall(f"a sum of {len(members)} members, {terms.smallest_crowd} needed")
-    if terms.mode is Mode.RESILIENT and terms.threshold(len(members)) > len(members):
-        raise PeerError("a sum that could never be revealed")
 
 
 def _check_attempt(ready: Ready, request: Request) -> None:
@@ -143,6 +141,8 @@ def _check_attempt(ready: Ready, request: Request) -> None:
             raise PeerError("a new query that does not begin with its first attempt")
     elif request.query < ready.query or request.attempt <= ready.attempt:
         raise PeerError("a query, or an attempt, that is used up")
+    elif request.query == ready.revealed:
+        raise PeerError("another attempt at a query whose sum was revealed: the difference would be somebody's")
     elif not set(request.members) <= set(ready.queried):
         raise PeerError("an attempt that asks somebody new")
 

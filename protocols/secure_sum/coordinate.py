@@ -35,6 +35,7 @@ from protocols.secure_sum.messages import (
     session_id,
 )
 from protocols.secure_sum.recovery import recovered
+from protocols.secure_sum.session import sound
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import Answers, Coordinator, MemberId
 from protocols.wire import Message
@@ -104,7 +105,7 @@ def open_session(members: Sequence[MemberId], terms: Terms) -> Coordinator[Opene
     Raises: Abort if fewer than the smallest crowd are left.
     """
     answers = yield dict.fromkeys(members, Introduce(terms))
-    introduced = _of_one_mind(answers)
+    introduced = _of_one_mind(answers, terms)
     _enough(introduced, members, terms, "introduced themselves")
     answers = yield dict.fromkeys(introduced, Acknowledge(tuple(introduced.values())))
     slips = {m: _slips(m, a, introduced) for m, a in sorted(answers.items())}
@@ -184,18 +185,24 @@ def _agreement(answer: Message | None, request: Request) -> bytes:
     return answer.signature if right and isinstance(answer, Agreed) else b""
 
 
-def _of_one_mind(answers: Answers) -> dict[MemberId, Introduced]:
-    """Return the introductions of those who have approved the roster that most have approved."""
+def _of_one_mind(answers: Answers, terms: Terms) -> dict[MemberId, Introduced]:
+    """Return the introductions of those who have approved the roster that most have approved.
+
+    What the others would refuse is left out, as far as it shows without their keys: one member must not stop all.
+    """
     found: dict[MemberId, Introduced] = {}
     rosters: dict[MemberId, str] = {}
+    keys: set[bytes] = set()
     for member, answer in sorted(answers.items()):
         if isinstance(answer, Introduced):
             try:
                 said = ANNOUNCEMENTS.decode(answer.announcement)
             except WireError:
                 continue
-            if isinstance(said, Announcement) and said.member == member:
+            new = isinstance(said, Announcement) and not keys & {said.exchange_key, said.kem_key}
+            if isinstance(said, Announcement) and new and said.member == member and sound(said, terms):
                 found[member], rosters[member] = answer, said.roster
+                keys |= {said.exchange_key, said.kem_key}
     if not found:
         return {}
     common = max(sorted(set(rosters.values())), key=Counter(rosters.values()).__getitem__)

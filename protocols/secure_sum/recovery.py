@@ -8,7 +8,7 @@ those first that spoilt another dealer's.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, islice
+from itertools import combinations
 
 import numpy as np
 
@@ -43,11 +43,12 @@ def recovered(layout: Layout, uploads: Mapping[str, Upload], shares: Mapping[str
     keys: dict[tuple[str, int], bytes] = {}
     misfits: Counter[str] = Counter()
     lost = 0
+    tries = iter(range(_MOST_TRIES + len(survivors)))  # for all dealers together
     for dealer in survivors:
         rows = wanted(layout, dealer, survivors)
         goal = [_committed(uploads[dealer], row) for row in rows]
         trusted = dict(sorted(held[dealer].items(), key=lambda one: (misfits[one[0]], one[0])))
-        found = _find(layout, trusted, goal)
+        found = _find(layout, trusted, goal, tries)
         if found is None:
             lost += 1
             continue
@@ -76,9 +77,11 @@ def _by_dealer(
     return held
 
 
-def _find(layout: Layout, held: Mapping[str, Limbs], goal: Sequence[bytes]) -> tuple[Limbs, set[str]] | None:
+def _find(
+    layout: Layout, held: Mapping[str, Limbs], goal: Sequence[bytes], tries: Iterator[int]
+) -> tuple[Limbs, set[str]] | None:
     """Return the secrets (rows, 16) that were committed to, and which of the holders' shares do not fit them."""
-    for chosen in _subsets(tuple(held), layout.threshold):
+    for chosen, _ in zip(_subsets(tuple(held), layout.threshold), tries, strict=False):
         points = layout.points(chosen)
         stacked = np.stack([held[h].reshape(-1) for h in chosen])
         secrets = shamir.reconstruct(points, stacked).reshape(-1, LIMBS)
@@ -100,7 +103,7 @@ def _liars(
 def _subsets(holders: tuple[str, ...], size: int) -> Iterator[tuple[str, ...]]:
     """Yield sets of `size` holders: the first of all, then without each one, without each two, and so on."""
     without = (set(out) for missing in range(len(holders) - size + 1) for out in combinations(holders, missing))
-    return (tuple(h for h in holders if h not in out)[:size] for out in islice(without, _MOST_TRIES))
+    return (tuple(h for h in holders if h not in out)[:size] for out in without)
 
 
 def _committed(upload: Upload, row: int) -> bytes:

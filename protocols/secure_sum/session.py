@@ -44,7 +44,7 @@ from protocols.secure_sum.messages import (
     label,
     session_id,
 )
-from protocols.secure_sum.terms import Mode, Terms
+from protocols.secure_sum.terms import Terms
 from protocols.session import MemberId
 
 _CLOCK_SKEW_S = 300
@@ -182,7 +182,8 @@ class _Half:
 class Ready:
     """Hold the keys of all pairs whose other member is confirmed, and how far the sums have come.
 
-    `keys` are the members' public keys, as the approved roster has them, whose digest is `roster`.
+    `keys` are the members' public keys, as the approved roster has them, whose digest is `roster`; `revealed` is the
+    last query of which this member has revealed shares.
     """
 
     place: Place
@@ -196,6 +197,7 @@ class Ready:
     query: int = -1
     attempt: int = -1
     queried: tuple[str, ...] = ()
+    revealed: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,13 +247,10 @@ def introduce(
 ) -> tuple[Announced, Introduced]:
     """Make this session's keys, and announce them.
 
-    Raises: CrowdTooSmall; RosterNotApproved if a member is not in the approved roster; PeerError for terms that no
-            sum could meet.
+    Raises: CrowdTooSmall; RosterNotApproved if a member is not in the approved roster.
     """
     if len(place.members) < terms.smallest_crowd:
         raise CrowdTooSmall(f"{len(place.members)} members, {terms.smallest_crowd} needed")
-    if terms.mode is Mode.RESILIENT and terms.threshold(len(place.members)) > len(place.members):
-        raise PeerError("terms under which nothing could ever be revealed")
     strangers = set(place.members) - set(roster.members)
     if strangers:
         raise RosterNotApproved(f"{len(strangers)} of {len(place.members)} members are not in the approved roster")
@@ -273,6 +272,16 @@ def introduce(
     )
     own = Introduced(data, identity.sign(_ANNOUNCE, data))
     return Announced(place, terms, roster, own, expires, exchange, kem), own
+
+
+def sound(said: Announcement, terms: Terms) -> bool:
+    """Say whether an announcement is under these terms, and its keys are keys; whose they are takes a roster."""
+    try:
+        X25519PrivateKey.from_private_bytes(bytes(32)).exchange(X25519PublicKey.from_public_bytes(said.exchange_key))
+        MLKEM768PublicKey.from_public_bytes(said.kem_key)
+    except ValueError:
+        return False
+    return (said.version, said.terms, len(said.nonce)) == (VERSION, terms.digest, _SHORT)
 
 
 def verify(key: PublicKey, what: bytes, data: bytes, signature: bytes, who: str) -> None:

@@ -6,7 +6,7 @@ A check that fails closes its session: the keys are dropped, and the coordinator
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -111,8 +111,9 @@ class Sums:
     def reveal(self, name: str, ask: Reveal) -> Revealed:
         """Reveal shares, once for each sum. Raises: PeerError."""
         with self._closing(name):
-            stage = self._stage(name, Consenting)
+            stage, joined = self._stage(name, Consenting), self._session(name, Joined)
             del self._open[name]  # first: there is no second time
+            self._sessions[name] = joined.at(replace(joined.ready, revealed=stage.request.query))
             return stage.reveal(ask)
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from byhand import looks_uniform, opened, refused, total
-from crowd import CONTEXT, PURPOSE
+from crowd import CONTEXT, PURPOSE, crowd
 
 from privacy.fixed_point import FixedPoint
 from privacy.refusal import CrowdTooSmall
@@ -288,6 +288,16 @@ def test_an_attempt_out_of_order_is_refused(query, attempt, why):
     at.ask(ME, at.request(query=5, attempt=1))
     with refused(PeerError, why, at[ME]):
         at.ask(ME, at.request(query=query, attempt=attempt))
+
+
+def test_a_query_whose_sum_was_revealed_is_not_asked_again_with_somebody_missing():
+    there = crowd(5, Mode.RESILIENT, attempts=2)
+    opened_ = there.open()
+    there.sum(opened_)
+    with pytest.raises(PeerError, match="a query whose sum was revealed"):
+        there.sum(opened_, members=opened_.members[:4], attempt=1)
+    assert sum(one.uploads for one in there.members.values()) == 5
+    assert len(there.members["m000"].sums) == 0
 
 
 @BOTH

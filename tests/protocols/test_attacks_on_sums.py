@@ -261,7 +261,7 @@ def test_in_real_sums_every_key_masks_one_vector_at_each_of_two_members_or_one_m
         there = crowd(5, mode, attempts=3)
         opened_ = there.open()
         for query, attempt in itertools.product(range(6), range(3)):
-            there.lost = lambda stage, _q, m, gone=query: stage == "Agree" and m == f"m{gone:03d}"
+            there.lost = lambda stage, _q, _m: stage == "Reveal"  # no sum comes out, so there are retries
             members = opened_.members[: 5 - attempt]
             with suppress(DeadSum):  # masked it was all the same
                 there.sum(opened_, query, members, attempt)
