@@ -6,7 +6,7 @@ Learns:  who reads an error: the file, a line or byte number, a column's name; n
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ class Records:
     Shapes:  tokens (records, record_tokens) int32, zeros after the end; lengths (records,) int32, at least 2.
     """
 
-    tokens: NDArray[np.int32]
-    lengths: NDArray[np.int32]
+    tokens: NDArray[np.int32] = field(repr=False)
+    lengths: NDArray[np.int32] = field(repr=False)
 
     def __len__(self) -> int:
         return int(self.lengths.size)

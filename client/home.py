@@ -21,7 +21,6 @@ from client.masking import Integers, Masked, MaskedRelease, MaskedShare
 from client.model import Adapted, Base, layout_of
 from client.noise import noise_multiplier, opened, require_promise
 from privacy.config import ConfigError
-from privacy.distributed import NoiseShare
 from privacy.fixed_point import FixedPoint
 from privacy.gate import Disclosed, Gate, Released
 from privacy.ledger import Account, Ledger
@@ -30,7 +29,7 @@ from privacy.occasion import Occasion
 from privacy.policy import Policy
 from privacy.randomness import Randomness, SystemRandomness, UnsafeSeededRandomness
 from privacy.refusal import LevelForbidden, RosterNotApproved
-from privacy.units import Unit
+from privacy.units import Relation, Unit
 from protocols.faults import PeerError
 from protocols.roster import Roster
 from protocols.secure_sum.aggregation import Expected
@@ -211,10 +210,10 @@ class Visit:
         sum_ = self._begin(recipe, round_, adapter, request, slips)
         task = self._task(recipe, adapter)
         if recipe.noise_multiplier is not None:
-            share = NoiseShare(task.draw(self.gate.randomness), sum_.spec, sum_.terms.honest)
+            share = MaskedShare(task, sum_.spec, sum_.terms.honest, sum_.mask)
             self._require_room(recipe, round_, share)
             require_promise(recipe, share.event)
-            return self.gate.release(MaskedShare(share, sum_.mask), self._account, occasion)
+            return self.gate.release(share, self._account, occasion)
         if isinstance(task, UnsafePlainSgd):
             return self.gate.disclose(Masked(task, sum_.spec, sum_.mask), self._account, occasion)
         self._require_room(recipe, round_, task)
@@ -227,15 +226,15 @@ class Visit:
 
     def acknowledge(self, ask: Acknowledge) -> Acknowledged:
         """Check everybody's keys against the approved roster. Raises: Refused, PeerError."""
-        return self._sums.acknowledge(self.occasion.session, ask)
+        return self._permitted().acknowledge(self.occasion.session, ask)
 
     def agree(self, ask: Agree) -> Agreed:
         """Sign who is in the sum. Raises: Refused, PeerError."""
-        return self._sums.agree(self.occasion.session, ask)
+        return self._permitted().agree(self.occasion.session, ask)
 
     def reveal(self, ask: Reveal) -> Revealed:
-        """Reveal what unmasks the sum. Raises: PeerError."""
-        return self._sums.reveal(self.occasion.session, ask)
+        """Reveal what unmasks the sum. Raises: Refused, PeerError."""
+        return self._permitted().reveal(self.occasion.session, ask)
 
     @property
     def _account(self) -> Account:
@@ -252,16 +251,25 @@ class Visit:
         self.gate.policy.permit(occasion, noisy=recipe.epsilon is not None, summed=occasion.summed)
         self._require_unit(recipe)
 
-    def _permit_sum(self, terms: Terms, occasion: Occasion, local_noise: bool) -> None:
-        self.gate.policy.permit_sum(occasion, terms.smallest_crowd, terms.colluding, terms.attempts, local_noise)
+    def _permit_sum(self, terms: Terms, occasion: Occasion, local_noise: bool, shared_noise: bool = False) -> None:
+        self.gate.policy.permit_sum(
+            occasion, terms.smallest_crowd, terms.colluding, terms.attempts, local_noise, shared_noise
+        )
+
+    def _permitted(self) -> Sums:
+        """Return the sums, if policy and roster allow this session still: an edit counts from the next letter on."""
+        sums = self._sums
+        self._permit_sum(sums.terms(self.occasion.session, self.house.roster()), self.occasion, local_noise=True)
+        return sums
 
     def _begin(self, recipe: Recipe, round_: int, adapter: Vector, request: Request, slips: Sequence[Slip]) -> "_Sum":
         """Compare the request with what this home makes of the recipe by itself."""
         name, sums = self.occasion.session, self._sums
         terms = sums.terms(name, self.house.roster())
         occasion = replace(self.occasion, crowd=len(request.members), summed=True)
-        whole = recipe.noise_multiplier is None or terms.honest == 1  # else a member adds a share of the noise
-        self._permit_sum(terms, occasion, recipe.epsilon is not None and whole)
+        shared = recipe.noise_multiplier is not None
+        whole = not shared or terms.honest == 1  # else a member adds a share of the noise
+        self._permit_sum(terms, occasion, recipe.epsilon is not None and whole, shared)
         try:
             spec = recipe.spec(terms, len(request.members))
         except ValueError:
@@ -309,6 +317,8 @@ class Visit:
             raise PeerError(f"this training protects records or whole members, not {recipe.unit.value}s")
         if budget.unit is not recipe.unit:
             raise LevelForbidden(f"the budget is per {budget.unit.value}, the recipe per {recipe.unit.value}")
+        if recipe.unit is Unit.MEMBER and budget.relation is not Relation.ZERO_OUT:  # that is what is proven of sums
+            raise LevelForbidden(f"the budget is for {budget.relation.value} and not for zero-out")
         if recipe.unit is Unit.RECORD and budget.record_tokens != recipe.record_tokens:
             # else a partner could make a record of one word
             raise LevelForbidden(f"the budget is per {budget.record_tokens} tokens, not {recipe.record_tokens}")

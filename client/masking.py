@@ -8,6 +8,7 @@ import numpy as np
 from dp_accounting import DpEvent
 from numpy.typing import NDArray
 
+from privacy.distributed import NoiseShare, sum_event
 from privacy.fixed_point import FixedPoint
 from privacy.mechanisms import Mechanism, Unprotected
 from privacy.randomness import Randomness
@@ -56,22 +57,29 @@ class MaskedRelease:
 
 @dataclass(frozen=True, slots=True)
 class MaskedShare:
-    """Mask a value that has only this member's share of the noise; the sum has it all.
+    """Draw a whole member's value, add its share of the noise, and mask it; only the sum has all the noise.
 
-    Trusts:  that at least the honest minimum of the others add their shares too, and that no more collude.
+    What it costs follows from the encoding alone, so it is charged before a record is read.
+    Trusts:  that `honest` members, this one among them, add their shares and tell nobody what they were.
     """
 
-    share: Mechanism[Integers]
+    inner: Unprotected[Vector]
+    spec: FixedPoint
+    honest: int
     mask: Mask
 
     @property
     def event(self) -> DpEvent:
         """Return the event of the noise that the honest members add together."""
-        return self.share.event
+        return sum_event(self.spec, self.honest)
 
     def draw(self, randomness: Randomness) -> Upload:
-        """Return the masked words."""
-        return self.mask(self.share.draw(randomness))
+        """Return the masked words. Raises: LocalError if what was drawn cannot be encoded."""
+        try:
+            share = NoiseShare(self.inner.draw(randomness), self.spec, self.honest)
+        except NotEncodable:
+            raise LocalError("a value was drawn that cannot be encoded") from None
+        return self.mask(share.draw(randomness))
 
 
 def _encoded(spec: FixedPoint, drawn: Vector) -> Integers:

@@ -23,10 +23,11 @@ collaborations = ["average"]
 # itself, a secure sum needs three, whatever stands here.
 smallest_crowd = 2       # fewer members than this, and nothing leaves
 # Members that collude tell the coordinator their own values; the sum then hides yours only among those of the rest,
-# and only the noise of the rest counts: the more of them you reckon with, the more noise every member adds.
+# and only the noise of the rest counts: the more of them you reckon with, the more noise every member adds. It is a
+# number of members, and not a share: think again when the roster grows.
 colluding = 1            # at least so many members of the crowd are taken to work with the coordinator
-# A sum that failed because somebody went away may be tried again with those who are left. Every attempt is charged;
-# the difference of two sums is about whoever is in only one of them.
+# A sum that failed because somebody went away may be tried again with those who are left, within a session. Every
+# attempt is charged; the difference of two sums is about whoever is in only one of them.
 attempts = 1             # one sum is tried at most so often
 # unsafe_plain_sum = true           # lets the coordinator see YOUR values, and not only the sum of all
 # unsafe_without_noise = true       # lets updates leave without noise: they then have NO epsilon at all

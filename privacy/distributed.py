@@ -1,7 +1,7 @@
 """Let a member's vector go into a secure sum, with its share of the noise: only the noised sum exists outside.
 
 Every member adds a discrete Gaussian of deviation sigma to integers of L2 norm at most B. Whoever colludes with the
-coordinator may have added none, or tell what it added: the sum over `honest` others carries the guarantee.
+coordinator may have added none, or tell what it added: `honest` members, this one among them, carry the guarantee.
 """
 
 import math
@@ -32,6 +32,11 @@ def rho(*, bound: float, deviation: float, honest: int, length: int) -> float:
         raise ValueError("expected honest and length at least 1, a positive bound, and a deviation of at least 0.5")
     tau = 10 * sum(math.exp(-2 * (math.pi * deviation) ** 2 * k / (k + 1)) for k in range(1, honest))
     return (bound / (math.sqrt(honest) * deviation) + math.sqrt(length) * tau) ** 2 / 2
+
+
+def sum_event(code: FixedPoint, honest: int) -> DpEvent:
+    """Return what one sum of vectors in this encoding costs, at `honest` members' noise. Raises: ValueError."""
+    return ZCDpEvent(rho(bound=code.bound, deviation=code.deviation, honest=honest, length=code.length))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,8 +71,7 @@ class NoiseShare:
     @property
     def event(self) -> DpEvent:
         """Return what one sum costs: the loss at `honest` members' noise."""
-        code = self.code
-        return ZCDpEvent(rho(bound=code.bound, deviation=code.deviation, honest=self.honest, length=code.length))
+        return sum_event(self.code, self.honest)
 
     def draw(self, randomness: Randomness) -> Integers:
         """Return shape (length,) int32, modulo 2**32: the integers plus this member's noise."""

@@ -293,11 +293,21 @@ def _guarantee(account: Account, row: _Row, spent: float) -> Guarantee:
         unit=account.budget.unit,
         relation=account.budget.relation,
         accountant=f"{accountant.NAME} ({', '.join(f'{a:g}' for a in row.orders)})",
-        assumptions=(
-            f"a record is {account.budget.record_tokens} tokens of one document",
-            "the declared number of records is public",
-            "records are sampled independently (Poisson)",
-            "no record is held by two members",
-        ),
+        assumptions=_ASSUMED.get(account.budget.unit, ())
+        or (f"a record is {account.budget.record_tokens} tokens of one document", *_OF_RECORDS),
         not_covered=("who takes part and when", "what the operator tells outside this software"),
     )
+
+
+_OF_RECORDS = (
+    "the declared number of records is public",
+    "records are sampled independently (Poisson)",
+    "no record is held by two members",
+)
+_ASSUMED = {
+    Unit.MEMBER: (
+        "this member's vector is there, or all zeros with its noise",
+        "in each sum as many honest members as the policy counts on (smallest_crowd less colluding) add their noise,"
+        " and tell nobody what it was",
+    )
+}

@@ -1,6 +1,6 @@
 """Describe what is done to data before it is let go: the event that is charged, and the draw that follows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -40,7 +40,7 @@ class Bounded:
     Shapes:  vector (length,) float64, not writable.
     """
 
-    vector: NDArray[np.float64]
+    vector: NDArray[np.float64] = field(repr=False)
     norm: float
 
 

@@ -88,7 +88,7 @@ class Policy:
             raise ConfigError(file, "allow", "two entries for one partner, level and collaboration")
         return policy
 
-    def permit(self, occasion: Occasion, noisy: bool, summed: bool = True) -> None:
+    def permit(self, occasion: Occasion, noisy: bool, summed: bool = False) -> None:
         """Return if this occasion is allowed; otherwise refuse, saying which rule said no.
 
         `summed` says that nobody sees this member's values but within a sum.
@@ -102,11 +102,18 @@ class Policy:
             raise LevelForbidden("a release that is not in a secure sum, and unsafe_plain_sum is not set")
 
     def permit_sum(
-        self, occasion: Occasion, smallest_crowd: int, colluding: int, attempts: int, local_noise: bool
+        self,
+        occasion: Occasion,
+        smallest_crowd: int,
+        colluding: int,
+        attempts: int,
+        local_noise: bool,
+        shared_noise: bool = False,
     ) -> None:
         """Return if a secure sum on these terms is allowed: none is laxer than this home's; otherwise refuse.
 
-        `local_noise` says that this member's noise is enough by itself. Without it two members at least must be
+        `local_noise` says that this member's noise is enough by itself, `shared_noise` that it adds a share: then no
+        more members are counted on than this policy does. Without local noise two members at least must be
         honest, and three must take part: the sum less all the others' values would be this member's.
         Raises: LevelForbidden, CrowdTooSmall.
         """
@@ -119,6 +126,9 @@ class Policy:
             raise LevelForbidden(f"terms for {attempts} attempts, the policy allows {permission.attempts}")
         if not local_noise:
             _require_crowd(smallest_crowd, max(3, colluding + 2))
+        honest, most = smallest_crowd - colluding, permission.smallest_crowd - permission.colluding
+        if shared_noise and honest > most:
+            raise LevelForbidden(f"noise that rests on {honest} honest members, the policy counts on {most}")
 
     def _permission(self, occasion: Occasion) -> Permission:
         for p in self.allow:

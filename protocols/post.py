@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from privacy.config import ConfigError
 from privacy.occasion import Occasion
 from privacy.refusal import Refused
 from protocols.catalog import Collaboration
@@ -221,8 +222,8 @@ class Mailbox:
         try:
             after, answer = member.answer(ask, self.open_home(occasion))
             body = collaboration.wire.encode(answer)
-        except (Refused, PeerError):
-            raise  # both come before any draw: the same letter may be asked again
+        except (Refused, PeerError, ConfigError):
+            raise  # all come before any draw: the same letter may be asked again
         except Exception:
             # Perhaps in the draw, after its charge: to draw again would be a second look at the data for one price.
             self.shelf.keep(letter.session, replace(shelved, answer=_FAILED))

@@ -85,6 +85,8 @@ def _warnings(experiment: Experiment) -> Sequence[str]:
         found.append("UNSAFE: all randomness came from the experiment's seed; nothing here is private")
     if experiment.privacy.unsafe_without_noise:
         found.append("UNSAFE: released without noise; no epsilon describes it")
+    if experiment.noise_in_the_sum:
+        found.append("members are protected as a whole; alone and pooled, the yardsticks, were trained without noise")
     if experiment.collaboration.unsafe_plain_sum:
         found.append("UNSAFE: a plain sum; the coordinator saw every member's contribution by itself")
     return found

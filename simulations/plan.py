@@ -17,6 +17,7 @@ from client.declared import Declared
 from client.dp_training import DpSgd, Schedule, UnsafePlainSgd
 from client.model import Adapted, Base, layout_of
 from privacy.accountant import NAME, calibrate, cost, default_orders, epsilon, tight_epsilon
+from privacy.config import ConfigError
 from privacy.distributed import least_noise_multiplier, rho
 from privacy.randomness import SystemRandomness
 from privacy.units import Guarantee, Relation
@@ -81,8 +82,14 @@ def recipe_for(experiment: Experiment, base: Base) -> Recipe:
     """Return the experiment's recipe for this base model. Raises: ConfigError, naming a target it does not have."""
     lora = experiment.lora
     layout = layout_of(base, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, adapter_seed=experiment.seed)
-    noise = _noise_of_sums(experiment, layout.size) if experiment.noise_in_the_sum else None
-    return experiment.recipe(base.digest, layout.digest, layout.size, noise)
+    try:
+        noise = _noise_of_sums(experiment, layout.size) if experiment.noise_in_the_sum else None
+        recipe = experiment.recipe(base.digest, layout.digest, layout.size, noise)
+        if experiment.terms is not None:
+            recipe.spec(experiment.terms, len(experiment.members))
+    except ValueError as wrong:
+        raise ConfigError("experiment", "privacy.epsilon or secure_sum.bits", str(wrong)) from None
+    return recipe
 
 
 def _noise_of_sums(experiment: Experiment, length: int) -> float:
@@ -186,7 +193,7 @@ def _in_the_sum(
         epsilon(cost(event, orders), orders, recipe.delta),
         recipe.delta,
         recipe.unit,
-        Relation.ADD_OR_REMOVE,
+        Relation.ZERO_OUT,
         f"{NAME} ({orders[0]:g})",
         (
             f"{terms.honest} members at least add their noise and collude with nobody",

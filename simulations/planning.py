@@ -11,6 +11,7 @@ from rich.table import Table
 
 from client.declared import declare
 from client.model import load_base
+from privacy.units import Relation, Unit
 from simulations.experiment import load_experiment
 from simulations.plan import FLOWER_ROUND_S, Plan, make_plan
 from simulations.texts import lay_out, training
@@ -70,7 +71,6 @@ def _footnotes(plan: Plan) -> list[str]:
         lines += [
             f"epsilon at delta {first.delta:g}, per {first.unit.value}, {first.relation.value};"
             f" enforced by {first.accountant}; the tighter figure by PLD holds only if the plan is run as it stands",
-            f"put into each policy.toml, [budget]: orders = [{plan.orders[0]:g}], record_tokens = {r.record_tokens}",
             "assumed: " + "; ".join(first.assumptions),
         ]
     total = (plan.bytes_down + plan.bytes_up) * r.rounds + sum(plan.bytes_opening)
@@ -78,6 +78,7 @@ def _footnotes(plan: Plan) -> list[str]:
         f"adapter: {r.length} entries; bytes per member: {plan.bytes_down} down and {plan.bytes_up} up a round,"
         f" {total / 1e6:.2f} MB in all {r.rounds} rounds",
         *_of_the_sum(plan),
+        *_for_the_policies(plan),
         f"memory: {plan.memory_bytes / 1e6:.0f} MB, the peak of this process, which did one step",
         f"time: {plan.step_seconds:.2f} s a step on one core of this machine, measured;"
         f" {plan.round_seconds:.0f} s a round at each member, and on Flower's road about {FLOWER_ROUND_S:.0f} s more",
@@ -93,6 +94,21 @@ def _of_the_sum(plan: Plan) -> list[str]:
     return [
         f"secure sum ({terms.mode.value}): at least {terms.smallest_crowd} members, at most {terms.colluding} of them"
         f" colluding with the coordinator; {sum(plan.bytes_opening)} bytes more per member to agree on keys",
-        "put into each policy.toml, [[allow]]:"
-        f" smallest_crowd = {terms.smallest_crowd}, colluding = {terms.colluding}",
+    ]
+
+
+def _for_the_policies(plan: Plan) -> list[str]:
+    """Return the lines that each member's policy needs, so that it allows this plan."""
+    r, terms = plan.recipe, plan.terms
+    relation = Relation.ZERO_OUT if r.unit is Unit.MEMBER else Relation.ADD_OR_REMOVE
+    budget = [f'unit = "{r.unit.value}"', f'relation = "{relation.value}"', f"record_tokens = {r.record_tokens}"]
+    budget += [f"orders = [{plan.orders[0]:g}]"] if plan.orders else []
+    allow = ["unsafe_without_noise = true"] if r.epsilon is None else []
+    if terms is None:
+        allow.append("unsafe_plain_sum = true")
+    else:
+        allow += [f"smallest_crowd = {terms.smallest_crowd}", f"colluding = {terms.colluding}"]
+    return [
+        "put into each policy.toml, [budget]: " + ", ".join(budget),
+        "put into each policy.toml, [[allow]]: " + ", ".join(allow),
     ]

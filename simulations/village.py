@@ -14,6 +14,7 @@ from client.home import House
 from client.model import Base
 from privacy.ledger import Account, Ledger, Statement
 from privacy.policy import Budget, Permission, Policy
+from privacy.units import Relation, Unit
 from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
 from protocols.keys import Identity, PublicKey
@@ -121,7 +122,14 @@ def policy_for(experiment: Experiment, partner: str, orders: tuple[float, ...] =
         unsafe_plain_sum=plain,
     )
     tokens = experiment.training.record_tokens
-    budget = Budget(privacy.epsilon or 1.0, privacy.delta, privacy.unit, orders=orders, record_tokens=tokens)
+    budget = Budget(
+        privacy.epsilon or 1.0,
+        privacy.delta,
+        privacy.unit,
+        Relation.ZERO_OUT if privacy.unit is Unit.MEMBER else Relation.ADD_OR_REMOVE,
+        orders,
+        tokens,
+    )
     return Policy(1, budget, (permission,), experiment.unsafe_seeded_randomness)
 
 

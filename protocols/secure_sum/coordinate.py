@@ -35,7 +35,7 @@ from protocols.secure_sum.messages import (
     session_id,
 )
 from protocols.secure_sum.recovery import recovered
-from protocols.secure_sum.session import sound
+from protocols.secure_sum.session import CLOCK_SKEW_S, sound
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import Answers, Coordinator, MemberId
 from protocols.wire import Message
@@ -115,6 +115,11 @@ def open_session(members: Sequence[MemberId], terms: Terms) -> Coordinator[Opene
     return Opened(terms, session_id(tuple(introduced.values())), tuple(routed), routed)
 
 
+def usable(opened: Opened, request: Request, answers: Answers) -> dict[str, Upload]:
+    """Return the uploads among `answers`, by member in order, that can be added up."""
+    return _consistent(request, opened.terms, layout_of(request, opened.terms), answers)
+
+
 def finish(opened: Opened, request: Request, answers: Answers) -> Coordinator[Summed]:
     """Return the sum of the uploads among `answers`; in RESILIENT mode after two more trips.
 
@@ -192,6 +197,7 @@ def _of_one_mind(answers: Answers, terms: Terms) -> dict[MemberId, Introduced]:
     """
     found: dict[MemberId, Introduced] = {}
     rosters: dict[MemberId, str] = {}
+    expires: dict[MemberId, int] = {}
     keys: set[bytes] = set()
     for member, answer in sorted(answers.items()):
         if isinstance(answer, Introduced):
@@ -201,12 +207,13 @@ def _of_one_mind(answers: Answers, terms: Terms) -> dict[MemberId, Introduced]:
                 continue
             new = isinstance(said, Announcement) and not keys & {said.exchange_key, said.kem_key}
             if isinstance(said, Announcement) and new and said.member == member and sound(said, terms):
-                found[member], rosters[member] = answer, said.roster
+                found[member], rosters[member], expires[member] = answer, said.roster, said.expires
                 keys |= {said.exchange_key, said.kem_key}
     if not found:
         return {}
+    middle = sorted(expires.values())[len(expires) // 2]
     common = max(sorted(set(rosters.values())), key=Counter(rosters.values()).__getitem__)
-    return {m: i for m, i in found.items() if rosters[m] == common}
+    return {m: i for m, i in found.items() if rosters[m] == common and abs(expires[m] - middle) <= CLOCK_SKEW_S}
 
 
 def _slips(member: str, answer: object, introduced: Mapping[MemberId, Introduced]) -> dict[str, Slip] | None:

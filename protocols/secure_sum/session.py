@@ -47,7 +47,7 @@ from protocols.secure_sum.messages import (
 from protocols.secure_sum.terms import Terms
 from protocols.session import MemberId
 
-_CLOCK_SKEW_S = 300
+CLOCK_SKEW_S = 300
 _ANNOUNCE, _SHORT = label("announcement"), 32
 
 
@@ -149,7 +149,7 @@ class Announced:
             raise PeerError(f"{who} announced itself for another session")
         if theirs.terms != self.terms.digest:
             raise PeerError(f"{who} has been told other terms")
-        if not now <= theirs.expires <= now + self.terms.lifetime_s + _CLOCK_SKEW_S:
+        if not now <= theirs.expires <= now + self.terms.lifetime_s + CLOCK_SKEW_S:
             raise PeerError(f"{who} announced keys that have expired, or that live longer than the terms allow")
         if len(theirs.nonce) != _SHORT:
             raise PeerError(f"{who} announced a nonce of another length")

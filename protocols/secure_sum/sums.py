@@ -55,6 +55,8 @@ class Sums:
         if name in self._sessions:
             self._close(name, "introduced twice")
             raise PeerError("a session that is open already")
+        for other in [n for n, s in self._sessions.items() if _expires(s) < self.now()]:
+            self._close(other, "expired")
         announced, answer = session.introduce(place, terms, roster, self.identity, self.now())
         self._sessions[name] = announced
         while len(self._sessions) > MOST_SESSIONS:
@@ -74,10 +76,13 @@ class Sums:
         Raises: PeerError; RosterNotApproved if another roster has been approved since.
         """
         with self._closing(name):
-            ready = self._session(name, Joined).ready
-            if ready.roster != roster.digest:
+            held = self._sessions.get(name)
+            if held is None:
+                raise PeerError("no such session here: a restart forgets all keys")
+            known = held.roster.digest if isinstance(held, Announced) else held.ready.roster
+            if known != roster.digest:
                 raise RosterNotApproved("another roster has been approved since this session was opened")
-            return ready.terms
+            return held.terms if isinstance(held, Announced) else held.ready.terms
 
     def begin(self, name: str, request: Request, slips: Sequence[Slip], expected: Expected) -> Begun:
         """Check a request, and confirm peers. What was begun before and not uploaded is void.
@@ -105,6 +110,7 @@ class Sums:
     def agree(self, name: str, ask: Agree) -> Agreed:
         """Sign who is in the sum. Raises: PeerError, Refused."""
         with self._closing(name):
+            self._session(name, Joined)
             self._open[name], answer = self._stage(name, Uploaded).agree(ask, self.identity)
             return answer
 
@@ -127,6 +133,8 @@ class Sums:
 
     def _session(self, name: str, kind: type[S]) -> S:
         held = self._sessions.get(name)
+        if held is not None and _expires(held) < self.now():
+            raise PeerError("the keys of this session have expired")
         if not isinstance(held, kind):
             raise PeerError("no such session here, or not at that stage: a restart forgets all keys")
         return held
@@ -150,3 +158,7 @@ class Sums:
             self.closed[why] += 1
         self._begun.pop(name, None)
         self._open.pop(name, None)
+
+
+def _expires(held: Announced | Joined) -> float:
+    return held.expires if isinstance(held, Announced) else held.ready.expires

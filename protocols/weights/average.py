@@ -24,7 +24,7 @@ Cites:   McMahan et al. 2017, algorithm 1 (one mean a round, uniform weights: re
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,10 +35,10 @@ from privacy.fixed_point import FixedPoint, sized
 from privacy.units import Unit
 from protocols.faults import Abort, LocalError, PeerError
 from protocols.secure_sum import messages, seat
-from protocols.secure_sum.coordinate import DeadSum, Opened, finish, open_session
+from protocols.secure_sum.coordinate import DeadSum, Opened, finish, open_session, usable
 from protocols.secure_sum.messages import Request, Slip, Upload
 from protocols.secure_sum.terms import Mode, Terms
-from protocols.session import Answers, Coordinator, MemberId
+from protocols.session import Coordinator, MemberId
 from protocols.wire import Message, Wire
 
 if TYPE_CHECKING:  # a coordinator needs no accountant, and starts seconds sooner without
@@ -257,8 +257,9 @@ def _summed(
     request = opened.request(NAME, spec, recipe.context(round_, adapter), round_, asked)
     asks = {MemberId(m): Contribute(recipe, round_, adapter, request, opened.slips(m)) for m in asked}
     answers = yield asks
-    attendance.note(round_, asked, answers)
-    _require_quorum(sum(isinstance(a, Upload) for a in answers.values()), invited, task, round_)
+    there = usable(opened, request, answers)
+    attendance.note(round_, asked, there)
+    _require_quorum(len(there), invited, task, round_)
     try:
         summed = yield from finish(opened, request, answers)
     except DeadSum as dead:
@@ -284,11 +285,10 @@ class Attendance:
             return self._members
         return tuple(m for m in self._members if self._back[m] <= round_)
 
-    def note(self, round_: int, asked: Sequence[str], answers: Answers) -> None:
-        """Note who of those asked has uploaded."""
+    def note(self, round_: int, asked: Sequence[str], there: Collection[str]) -> None:
+        """Note who of those asked has uploaded what can be added up."""
         for member in asked:
-            here = isinstance(answers.get(MemberId(member)), Upload)
-            self._missed[member] = 0 if here else self._missed[member] + 1
+            self._missed[member] = 0 if member in there else self._missed[member] + 1
             self._back[member] = round_ + 2 ** min(self._missed[member], 20)
 
 

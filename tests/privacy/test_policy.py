@@ -107,7 +107,7 @@ def test_a_policy_that_knows_nothing_of_sums_is_careful_about_them(tmp_path):
 
 def test_a_partner_level_or_collaboration_that_is_not_named_is_refused():
     policy = policy_with(unsafe_plain_sum=True, unsafe_without_noise=True)
-    policy.permit(asked(), noisy=True)
+    policy.permit(asked(), noisy=True, summed=True)
     strangers = (
         asked(partner="ed25519:other"),
         asked(level=Level.LOGITS),
@@ -136,9 +136,9 @@ def test_a_plain_sum_permits_no_release_without_noise_nor_the_other_way_round():
 
 
 def test_a_crowd_below_the_permissions_is_refused_and_one_of_just_that_size_is_not():
-    policy_with(smallest_crowd=4).permit(asked(4), noisy=True)
+    policy_with(smallest_crowd=4).permit(asked(4), noisy=True, summed=True)
     with pytest.raises(CrowdTooSmall, match="3 members, the policy asks for 4"):
-        policy_with(smallest_crowd=4).permit(asked(3), noisy=True)
+        policy_with(smallest_crowd=4).permit(asked(3), noisy=True, summed=True)
 
 
 STRICT = policy_with(smallest_crowd=4, colluding=2, attempts=3)

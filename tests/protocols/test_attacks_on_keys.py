@@ -227,7 +227,7 @@ def test_keys_are_of_no_use_once_they_have_expired():
     at = opened(4)
     at.upload(at.request())
     at[FIRST].clock.at += at.there.terms.lifetime_s + 1
-    with refused(PeerError, "keys have expired", at[FIRST]):
+    with refused(PeerError, "the keys of this session have expired", at[FIRST]):
         at.ask(FIRST, at.request())
 
 

@@ -48,6 +48,16 @@ class Gated:
         return len(list(self.ledger.entries()))
 
 
+class Drawn:
+    """What a member has to say, drawn when it is asked for."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def draw(self, _randomness) -> np.ndarray:
+        return self.values
+
+
 def noisy(at, members=None):
     return at.spec(members, coordinate=1.0, norm=1.0, noise_multiplier=1.0, honest=2)
 
@@ -67,13 +77,13 @@ def test_a_crash_after_the_charge_and_before_the_upload_leaves_the_charge_and_no
         gated.one.sums.close()  # a process that is gone has no memory
         raise Crash
 
-    share = NoiseShare(at[ME].values, request.spec, at.there.terms.honest)
+    share = MaskedShare(Drawn(at[ME].values), request.spec, at.there.terms.honest, crash)
     with pytest.raises(Crash):
-        gated.release(MaskedShare(share, crash), 0)
+        gated.release(share, 0)
     assert gated.charged == 1
     with refused(PeerError, "no such session here, or not at that stage: a restart forgets all keys"):
         gated.begin(request, at.slips(ME))
-    with refused(PeerError, "no sum here at that stage"):
+    with refused(PeerError, "no such session here"):
         at[ME].agree(Agree(request.number, (ME,), bytes(32)))
     assert begun.request == request
 
@@ -111,12 +121,12 @@ def test_a_sum_and_the_same_without_one_member_are_both_charged_with_fresh_noise
         uploads = []
         for m in members:
             begun = gated[m].begin(request, at.slips(m))
-            share = NoiseShare(np.zeros(4000, np.float32), spec, at.there.terms.honest)
-            uploads.append(
-                gated[m].release(
-                    MaskedShare(share, lambda v, m=m, b=begun: at[m].sums.upload(at[m].session, b, v)), attempt
-                )
-            )
+
+            def mask(values, m=m, begun=begun):
+                return at[m].sums.upload(at[m].session, begun, values)
+
+            zeros = Drawn(np.zeros(4000, np.float32))
+            uploads.append(gated[m].release(MaskedShare(zeros, spec, at.there.terms.honest, mask), attempt))
         totals.append(total(request, uploads).view(np.int32) / spec.deviation)
     assert [gated[m].charged for m in at.names] == [2, 2, 2, 1]
     assert np.var(totals[0] - totals[1]) == pytest.approx(4 + 3, rel=0.15)  # reused noise would leave 1

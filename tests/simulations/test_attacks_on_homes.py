@@ -118,7 +118,6 @@ def trained(monkeypatch) -> list[int]:
     return draws
 
 
-@pytest.mark.xfail(strict=True, reason="client/home.py: Visit.masked trains before it asks whether noise and room do")
 def test_a_recipe_whose_noise_breaks_its_promise_is_refused_before_a_record_is_read(raised, trained):
     scene = raised(**WHOLE)
     recipe = scene.task.recipe
@@ -129,9 +128,6 @@ def test_a_recipe_whose_noise_breaks_its_promise_is_refused_before_a_record_is_r
     assert trained == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="protocols/post.py promises that a refusal comes before any draw; here it does not"
-)
 def test_a_home_whose_budget_is_spent_trains_no_more_however_often_the_letter_is_sent(raised, trained):
     scene = raised(**WHOLE)
     for villager in scene.village.villagers.values():
@@ -147,7 +143,6 @@ def test_a_home_whose_budget_is_spent_trains_no_more_however_often_the_letter_is
     assert trained == []
 
 
-@pytest.mark.xfail(strict=True, reason="client/home.py: for the unit member records are sampled before the charge")
 def test_no_record_of_a_whole_member_is_drawn_before_its_charge(raised, monkeypatch):
     scene, at_the_draw, draw = raised(**WHOLE), [], UnsafePlainSgd.draw
 
@@ -160,7 +155,6 @@ def test_no_record_of_a_whole_member_is_drawn_before_its_charge(raised, monkeypa
     assert at_the_draw == [1, 2, 3]  # each member's own charge was on disk
 
 
-@pytest.mark.xfail(strict=True, reason="client/home.py: acknowledge, agree and reveal do not ask the policy")
 @pytest.mark.parametrize("stage", [Acknowledge, Agree, Reveal])
 def test_a_partner_whom_the_operator_has_struck_out_gets_not_even_the_next_letter_of_a_sum(raised, stage):
     scene = raised(**RESILIENT)
@@ -175,7 +169,6 @@ def test_a_partner_whom_the_operator_has_struck_out_gets_not_even_the_next_lette
     assert scene.answered[stage] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="client/home.py: only a request looks at the roster that is approved now")
 @pytest.mark.parametrize("stage", [Acknowledge, Agree, Reveal])
 def test_a_roster_that_is_replaced_counts_from_the_next_letter_of_a_sum_on(raised, stage):
     scene = raised(**RESILIENT)
@@ -191,7 +184,6 @@ def test_a_roster_that_is_replaced_counts_from_the_next_letter_of_a_sum_on(raise
     assert scene.answered[stage] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="protocols/secure_sum/sums.py: only acknowledge and begin look at the clock")
 @pytest.mark.parametrize("stage", [Agree, Reveal])
 def test_keys_that_have_expired_sign_and_reveal_nothing(raised, stage):
     scene = raised(**RESILIENT)
@@ -205,7 +197,6 @@ def test_keys_that_have_expired_sign_and_reveal_nothing(raised, stage):
     assert scene.answered[stage] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="protocols/secure_sum/sums.py: keys that have expired stay in memory")
 def test_keys_that_have_expired_are_dropped_when_the_next_session_opens(raised):
     scene = raised()
     scene.run()
@@ -220,9 +211,6 @@ def stop() -> None:
     raise Abort("enough seen")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="privacy/policy.py: a larger crowd than the policy's means less noise a member"
-)
 def test_a_coordinator_that_asks_for_a_larger_crowd_gets_no_smaller_share_of_noise_than_the_policy_counts_on(raised):
     scene = raised(**WHOLE)
     for villager in scene.village.villagers.values():  # the policy that every home begins with: of two, one is honest
@@ -234,7 +222,6 @@ def test_a_coordinator_that_asks_for_a_larger_crowd_gets_no_smaller_share_of_noi
     assert scene.charges == 0
 
 
-@pytest.mark.xfail(strict=True, reason="privacy/ledger.py: _guarantee says the same assumptions for every unit")
 def test_what_whole_members_are_promised_names_the_honesty_that_it_rests_on(raised):
     scene = raised(**WHOLE)
     scene.run()
@@ -243,9 +230,6 @@ def test_what_whole_members_are_promised_names_the_honesty_that_it_rests_on(rais
     assert not any("Poisson" in line or "record" in line for line in said.assumptions)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the noise of a sum is proven for a vector or zeros, and charged as add-or-remove"
-)
 def test_what_is_proven_for_a_vector_or_zeros_is_not_called_add_or_remove(raised):
     scene = raised(**WHOLE)
     scene.run()
@@ -253,7 +237,6 @@ def test_what_is_proven_for_a_vector_or_zeros_is_not_called_add_or_remove(raised
     assert said.relation is Relation.ZERO_OUT
 
 
-@pytest.mark.xfail(strict=True, reason="simulations/yardsticks.py trains them without noise, and no report says so")
 def test_a_report_says_that_the_yardsticks_of_whole_members_had_no_noise(raised):
     from simulations.compare import _warnings
 
@@ -261,7 +244,6 @@ def test_a_report_says_that_the_yardsticks_of_whole_members_had_no_noise(raised)
     assert any("alone" in line and "noise" in line for line in _warnings(scene.experiment))
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="simulations/plan.py: a ValueError, shown as a traceback")
 @pytest.mark.parametrize(("bits", "epsilon"), [(16, 0.002), (32, 0.00001)])
 def test_an_experiment_whose_noise_fits_into_no_word_is_refused_by_key(experiment_file, bits, epsilon):
     from rich.console import Console
@@ -274,7 +256,6 @@ def test_an_experiment_whose_noise_fits_into_no_word_is_refused_by_key(experimen
         plan_file(experiment_file, Console(file=open(os.devnull, "w")), None)  # noqa: SIM115
 
 
-@pytest.mark.xfail(strict=True, reason="simulations/planning.py prints neither the unit nor any unsafe permission")
 @pytest.mark.parametrize(
     ("change", "line"),
     [
@@ -293,9 +274,6 @@ def test_a_plan_prints_every_line_that_a_policy_needs_for_it(experiment_file, tm
     assert line in out.read_text()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="client/data.py: Records prints its tokens, and so does every mechanism that holds it"
-)
 def test_no_record_is_in_what_is_printed_of_a_release():
     records = Records(np.array([[104, 31337]], np.int32), np.array([2], np.int32))
     task = UnsafePlainSgd(None, records, np.zeros(2, np.float32), Schedule(1, 1, 1, 0.1, 1.0))
