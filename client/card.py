@@ -28,6 +28,8 @@ class Card:
         body += [f"SHA-256 of the base model: `{self.base_digest}`.", "", "## Training", ""]
         body += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in self.training)]
         body += ["", "## Privacy", ""]
+        if not self.guarantees:
+            body += ["What it cost each member only its own ledger says: `parley member ledger HOME`.", ""]
         for member, guarantee in self.guarantees:
             body += [*_privacy(member, guarantee), ""]
         return "\n".join(head + body)

@@ -1,4 +1,4 @@
-"""Keep what is private out of logs: of an exception only its type and its place are ever written."""
+"""Keep what is private out of logs: of an exception only its type and its place are written; of a refusal, why."""
 
 import logging
 import sys
@@ -8,17 +8,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from privacy.refusal import Refused
+
 LOG = logging.getLogger("parley.member")
 
 
 def describe(error: BaseException) -> str:
-    """Return the types and places of `error` and its causes, and none of their words."""
+    """Return the types and places of `error` and its causes, and no words but those of our own refusals."""
     parts: list[str] = []
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
-        parts.append(f"{type(current).__name__} at {_place(current.__traceback__)}")
+        said = f": {current}" if isinstance(current, Refused) else ""  # our own words: names, counts and limits
+        parts.append(f"{type(current).__name__} at {_place(current.__traceback__)}{said}")
         current = current.__cause__ or current.__context__
     return ", from ".join(parts)
 

@@ -118,7 +118,7 @@ class Runs:
         enrolled = {str(m.name): m for m in self._store.members() if m.keys is not None}
         strangers = sorted(set(order.members) - set(enrolled))
         if strangers:
-            raise BadOrder(f"{len(strangers)} of {len(order.members)} members have not enrolled")
+            raise BadOrder(f"not enrolled: {', '.join(sorted(strangers))}, of {len(order.members)} members")
         keys = {m: str(known.keys.identity) for m in order.members if (known := enrolled[m]).keys is not None}
         nodes = {m: str(enrolled[m].node) for m in order.members}
         return Who(run, str(self._folder.identity_key), keys, nodes)

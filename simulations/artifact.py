@@ -18,9 +18,14 @@ def save_adapter(
     base: Base,
     adapter: NDArray[np.float32],
     guarantees: Mapping[str, Guarantee | None],
+    answered: tuple[int, ...],
     folder: Path,
 ) -> None:
-    """Save the adapter (length,) into `folder`; `guarantees` are what each member's own ledger says."""
+    """Save the adapter (length,) into `folder`.
+
+    `guarantees` are what each member's own ledger says, where it could be asked; `answered` how many members are in
+    each round's mean.
+    """
     lora, training = experiment.lora, experiment.training
     layout = layout_of(base, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, adapter_seed=experiment.seed)
     facts = (
@@ -28,7 +33,8 @@ def save_adapter(
         ("collaboration", f"{experiment.collaboration.name}, {experiment.collaboration.rounds} rounds"),
         ("sum", _sum(experiment)),
         ("local training", f"{training.steps} steps a round, {training.batch_size} records a step on average"),
-        ("members", ", ".join(m.name for m in experiment.members)),
+        ("members asked", ", ".join(m.name for m in experiment.members)),
+        ("members in each round's mean", ", ".join(map(str, answered))),
     )
     folder.mkdir(parents=True, exist_ok=True)
     card = Card(experiment.name, experiment.model_path, base.digest, facts, tuple(guarantees.items()))

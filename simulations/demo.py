@@ -147,7 +147,12 @@ def _witnesses(
 
 def _save(experiment: Experiment, base: Base, comparison: Comparison, ran: Ran, folder: Path) -> None:
     save_adapter(
-        experiment, base, ran.result.adapter, {m.name: m.guarantee for m in comparison.members}, folder / "adapter"
+        experiment,
+        base,
+        ran.result.adapter,
+        {m.name: m.guarantee for m in comparison.members},
+        ran.result.answered,
+        folder / "adapter",
     )
     write_json(comparison, folder / "report.json")
     write_page(comparison, folder / "report.html")

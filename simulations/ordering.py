@@ -1,7 +1,7 @@
 """Order an experiment from a coordinator, watch the run, and fetch its result."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +18,15 @@ from simulations.experiment import Experiment
 from simulations.plan import recipe_for
 
 TRIP_DEADLINE_S = 600.0
+_AT_HOME = "why is in its run/daemon.log, for its operator alone"
+_WHY = {
+    "refused": f"its home refused; {_AT_HOME}",
+    "fault": f"something broke at its home; {_AT_HOME}",
+    "no-answer": f"its post office had no answer; {_AT_HOME}",
+    "late": "no answer in time",
+    "flower-3": "no answer in time",
+    "flower-5": "its node was not connected",
+}
 
 
 class RunFailed(Exception):
@@ -51,12 +60,28 @@ def watch(client: Client, run: str, expected: int, console: Console) -> Mapping[
             trips = view["trips"]
             said = f"{len(trips[-1]['answered'])} of {trips[-1]['asked']} answered" if trips else "the members train"
             bar.update(task, completed=min(len(trips), expected), description=said)
-            if view["state"] == "succeeded":
-                return view
-            if view["state"] == "failed":
-                failure = view["failure"]
-                raise RunFailed(f"{failure.get('error', 'failed')}: {failure.get('message', '')}")
+            if view["state"] != "running":
+                break
             time.sleep(0.5)
+    for line in missing(trips):
+        console.print(line, highlight=False, markup=False)
+    if view["state"] == "failed":
+        failure = view["failure"]
+        raise RunFailed(f"{failure.get('error', 'failed')}: {failure.get('message', '')}")
+    return view
+
+
+def missing(trips: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return one line for each member that was silent: in which trips, and what is known of why."""
+    silent: dict[str, dict[int, str]] = {}
+    for trip in trips:
+        for member, why in trip["silent"].items():
+            silent.setdefault(member, {})[trip["trip"]] = why
+    return [
+        f"{member} was silent in trip {', '.join(map(str, whys))}: {_WHY.get(why, why)}"
+        for member, whys in sorted(silent.items())
+        for why in [next(iter(whys.values()))]
+    ]
 
 
 def collect(client: Client, run: str, collaboration: str) -> Averaged:

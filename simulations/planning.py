@@ -12,6 +12,7 @@ from rich.table import Table
 from client.declared import declare
 from client.model import load_base
 from privacy.units import Relation, Unit
+from protocols.secure_sum.terms import Mode
 from simulations.experiment import load_experiment
 from simulations.plan import FLOWER_ROUND_S, Plan, make_plan
 from simulations.texts import lay_out, training
@@ -88,12 +89,14 @@ def _footnotes(plan: Plan) -> list[str]:
 
 def _of_the_sum(plan: Plan) -> list[str]:
     """Say by which terms deltas are summed; a plain sum is called what it is."""
-    terms = plan.terms
+    terms, of = plan.terms, len(plan.members)
     if terms is None:
         return ["UNSAFE plain sum: the coordinator will see every member's contribution by itself"]
+    least = of if terms.mode is Mode.STRICT else max(terms.smallest_crowd, terms.threshold(of))
     return [
         f"secure sum ({terms.mode.value}): at least {terms.smallest_crowd} members, at most {terms.colluding} of them"
         f" colluding with the coordinator; {sum(plan.bytes_opening)} bytes more per member to agree on keys",
+        f"of {of} members {of - least} may drop out of a round, and its sum still comes out",
     ]
 
 

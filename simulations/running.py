@@ -35,5 +35,5 @@ def run_file(file: Path, coordinator: Path, out: Path, console: Console) -> None
         client.stop(run)
         raise
     result = collect(client, run, experiment.collaboration.name)
-    save_adapter(experiment, base, result.adapter, {}, out)
+    save_adapter(experiment, base, result.adapter, {}, result.answered, out)
     console.print(f"adapter: {out}; each member's ledger says what it cost: parley member ledger HOME")

@@ -42,7 +42,7 @@ def simulate_file(
         console.print(f"{ROADS[engine]}: {len(rounds)} rounds in {took:.1f} s")
         if out is not None:
             guarantees = {n: w.statement.spent if not w.statement.disclosures else None for n, w in witnesses.items()}
-            save_adapter(experiment, base, outcome.adapter, guarantees, out / "adapter")
+            save_adapter(experiment, base, outcome.adapter, guarantees, outcome.answered, out / "adapter")
         if compare:
             base_and_us = [Job(BASE, experiment, texts), Job(TOGETHER, experiment, texts, adapter=outcome.adapter)]
             losses = judged([*yardsticks(experiment, texts), *base_and_us])

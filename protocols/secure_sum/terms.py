@@ -40,10 +40,16 @@ class Terms(Message):
     lifetime_s: int = 24 * 3600
 
     def __post_init__(self) -> None:
-        if self.bits not in BITS or self.smallest_crowd < 2 or not 0 <= self.colluding < self.smallest_crowd:
-            raise ValueError("terms out of range: bits, smallest_crowd or colluding")
-        if not 1 <= self.attempts <= 1000 or not 1 <= self.lifetime_s <= _LONGEST_LIFE_S:
-            raise ValueError("terms out of range: attempts or lifetime_s")
+        if self.bits not in BITS:
+            raise ValueError(f"bits: expected one of {', '.join(map(str, BITS))}")
+        if self.smallest_crowd < 2:
+            raise ValueError("smallest_crowd: expected at least 2")
+        if not 0 <= self.colluding < self.smallest_crowd:
+            raise ValueError("colluding: expected at least 0, and fewer than smallest_crowd")
+        if not 1 <= self.attempts <= 1000:
+            raise ValueError("attempts: expected 1 to 1000")
+        if not 1 <= self.lifetime_s <= _LONGEST_LIFE_S:
+            raise ValueError(f"lifetime_s: expected 1 to {_LONGEST_LIFE_S}")
 
     @property
     def honest(self) -> int:

@@ -24,7 +24,7 @@ class Sizes:
     some: int = 50
     few: int = 20
     repeats: int = 5
-    batches: int = 10
+    batches: int = 20
     batch: int = 20
     samples: int = 10_000_000
     peer_samples: int = 100_000
