@@ -20,7 +20,7 @@ Reals = NDArray[np.float32] | NDArray[np.float64]
 WIDTHS = (16, 24, 32)
 LEAST_DEVIATION = 4.0  # from here on a sum of discrete Gaussians costs what one Gaussian does
 _WRAP_BITS = 60  # a coordinate of the noised sum wraps with probability below 2**-60
-_FEW = 2**13  # values that BLAS multiplies in one thread
+_ROW = 2**9  # squares that float32 adds with an error below _ROW * 2**-24
 _CHUNK = 2**16  # values whose temporaries stay in the cache
 
 
@@ -65,16 +65,16 @@ class FixedPoint:
         """
         values = self._checked(vector)
         if self.norm is None:
-            return self._rounded(values, 1.0)
+            return self._rounded(values, 1.0)[0]
         about = math.sqrt(_square(values)) * 1.001  # a float32 estimate decides only who need not look closely
         length = 0.0 if about <= self.norm else _clipped_norm(values, self.coordinate)
         shrink = min(1.0, self.norm / length) if length > 0 else 1.0
-        integers = self._rounded(values, shrink)
-        if _surely_within(integers, self.bound):
+        integers, squares = self._rounded(values, shrink)
+        if squares * (1 + 2.0**-14) <= self.bound**2:  # float32 errs by less: within, without a closer look
             return integers
         while (squares := sum_of_squares(integers)) > Fraction(self.bound) ** 2:
             shrink *= min(self.bound / math.sqrt(squares), 1 - 2.0**-20)  # the rounding above went over: once more
-            integers = self._rounded(values, shrink)
+            integers, _ = self._rounded(values, shrink)
         return integers
 
     def decode(self, words: NDArray[np.unsignedinteger], members: int) -> NDArray[np.float64]:
@@ -110,15 +110,18 @@ class FixedPoint:
             raise NotEncodable("a value is not finite")
         return values
 
-    def _rounded(self, values: Reals, shrink: float) -> Integers:
-        """Return the integers nearest to scale * shrink * values, the coordinates clipped before the shrinking."""
+    def _rounded(self, values: Reals, shrink: float) -> tuple[Integers, float]:
+        """Return the integers nearest to scale * shrink * values, the coordinates clipped before the shrinking.
+
+        And the sum of their squares, to one part in 2**14, if there is a norm for it to be held against.
+        """
         kind = values.dtype.type
         largest = min(self.coordinate * shrink, _reach(self.coordinate, self.norm))
         scale, edge = (_toward_zero(self.scale * x, kind) for x in (shrink, largest))
         raw = np.empty(4 * self.length + 64, dtype=np.uint8)
         first = -raw.ctypes.data % 64
         integers = raw[first : first + 4 * self.length].view(np.int32)  # on a cache line, for who adds to it
-        work = np.empty(min(self.length, _CHUNK), dtype=kind)
+        work, squares = np.empty(min(self.length, _CHUNK), dtype=kind), 0.0
         with np.errstate(over="ignore"):  # what overflows is clipped
             for start in range(0, self.length, _CHUNK):
                 part = values[start : start + _CHUNK]
@@ -126,7 +129,9 @@ class FixedPoint:
                 np.clip(scaled, -edge, edge, out=scaled)
                 np.rint(scaled, out=scaled)
                 np.copyto(integers[start : start + _CHUNK], scaled, casting="unsafe")
-        return integers
+                if self.norm is not None:
+                    squares += _square(scaled)
+        return integers, squares
 
 
 def sized(
@@ -195,22 +200,11 @@ def _check(length: int, bits: int, members: int, coordinate: float, norm: float 
 
 
 def _square(values: Reals) -> float:
-    """Return about the sum of the squares, infinite if one overflows; few at a time, for one thread of BLAS."""
+    """Return the sum of the squares to one part in 2**14, infinite if one overflows: short rows, added in float64."""
+    whole = values.size - values.size % _ROW
+    rows, rest = values[:whole].reshape(-1, _ROW), values[whole:]
     with np.errstate(over="ignore", invalid="ignore"):
-        parts = (values[i : i + _FEW] for i in range(0, values.size, _FEW))
-        return sum(float(part.dot(part)) for part in parts)
-
-
-def _surely_within(integers: Integers, bound: float) -> bool:
-    """Say whether the L2 norm is within the bound by more than float64 can err: by less than (size + 3) * 2**-53."""
-    if integers.size >= 2**32:
-        return False
-    work, total = np.empty(_FEW), 0.0
-    for start in range(0, integers.size, _FEW):
-        part = integers[start : start + _FEW]
-        np.copyto(work[: part.size], part)
-        total += float(work[: part.size].dot(work[: part.size]))
-    return total * (1 + 2.0**-20) <= bound * bound
+        return float(np.vecdot(rows, rows).sum(dtype=np.float64)) + float(rest.dot(rest))
 
 
 def _reach(coordinate: float, norm: float | None) -> float:

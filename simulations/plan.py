@@ -128,7 +128,7 @@ def _answer(recipe: Recipe, terms: Terms | None, members: int) -> Message:
         return Contributed(0, np.zeros(recipe.length, np.float32))
     names = tuple(str(i) for i in range(members))
     layout = layout_of_sum(Request(bytes(32), 0, "", names, recipe.spec(terms, members), bytes(32), 0, 0), terms)
-    near, words = len(layout.neighbours[names[0]]), bytes(recipe.length * terms.bits // 8)
+    near, words = len(layout.neighbours[names[0]]), np.zeros(recipe.length * terms.bits // 8, np.uint8)
     if terms.mode is Mode.STRICT:
         return Upload(0, words, bytes(32 * near), b"", ())
     box = bytes((1 + near) * SHARE_BYTES + TAG)

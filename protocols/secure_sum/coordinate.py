@@ -249,7 +249,7 @@ def _fits(answer: object, member: str, request: Request, terms: Terms, layout: L
     resilient = terms.mode is Mode.RESILIENT
     return (
         answer.number == request.number
-        and len(answer.words) * 8 == spec.length * spec.bits
+        and answer.words.shape == (spec.length * spec.bits // 8,)
         and len(answer.commitments) == _SHORT * near
         and len(answer.own) == (_SHORT if resilient else 0)
         and len(answer.boxes) == (len(layout.dealing(member).boxed) if resilient else 0)

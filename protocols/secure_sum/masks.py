@@ -54,7 +54,7 @@ def add_masks(words: Words, keys: Sequence[tuple[int, bytes]], threads: int = 1)
 
 def sum_words(vectors: Iterable[Words], length: int, dtype: Any) -> Words:
     """Return the sum (length,) of the vectors modulo 2**(bits of a word), chunk by chunk."""
-    rows = [np.frombuffer(v, dtype) if isinstance(v, bytes) else v for v in vectors]
+    rows = list(vectors)
     total: Words = aligned(length * np.dtype(dtype).itemsize).view(dtype)
     total.fill(0)
     step = 2 * CHUNK // total.itemsize
@@ -81,19 +81,19 @@ def in_place(values: NDArray[np.signedinteger[Any]], bits: int) -> Words:
     return words
 
 
-def pack(words: Words, bits: int) -> bytes:
-    """Return the low `bits` of each word (16, 24 or 32), little-endian, with nothing between them."""
+def pack(words: Words, bits: int) -> Bytes:
+    """Return the low `bits` of each word (16, 24 or 32), little-endian, nothing between them: a view if it can be."""
     if bits == 24:
-        return words.astype("<u4", copy=False).view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
-    return words.astype("<u2" if bits == 16 else "<u4", copy=False).tobytes()
+        return words.astype("<u4", copy=False).view(np.uint8).reshape(-1, 4)[:, :3].reshape(-1)
+    return words.astype("<u2" if bits == 16 else "<u4", copy=False).view(np.uint8)
 
 
-def unpack(data: bytes, bits: int) -> Words:
+def unpack(data: Bytes, bits: int) -> Words:
     """Return the words that `pack` packed; of 24 bits they come as uint32. The length must be a multiple."""
     if bits != 24:
-        return np.frombuffer(data, "<u2" if bits == 16 else "<u4")
+        return data.view("<u2" if bits == 16 else "<u4")
     words = np.zeros((len(data) // 3, 4), np.uint8)
-    words[:, :3] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+    words[:, :3] = data.reshape(-1, 3)
     return words.reshape(-1).view("<u4")
 
 

@@ -112,7 +112,7 @@ class Upload(Message):
     """
 
     number: int
-    words: bytes
+    words: NDArray[np.uint8]
     commitments: bytes
     own: bytes
     boxes: tuple[bytes, ...]

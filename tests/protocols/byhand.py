@@ -63,8 +63,7 @@ def changed(data: bytes, at: int = 0) -> bytes:
 
 def reworded(upload: Upload, how: Callable[[bytes], bytes]) -> Upload:
     """The same upload with other words."""
-    words = how(bytes(upload.words))
-    return replace(upload, words=words if isinstance(upload.words, bytes) else np.frombuffer(words, np.uint8))
+    return replace(upload, words=np.frombuffer(how(bytes(upload.words)), np.uint8))
 
 
 @dataclass

@@ -91,7 +91,7 @@ def test_what_a_coordinator_holds_of_fewer_than_all_is_uniform(mode, bits):
 
 
 def packed(words: np.ndarray, bits: int) -> np.ndarray:
-    return np.frombuffer(pack(words, bits), np.uint8)
+    return pack(words, bits)
 
 
 # 31: whose upload it is -----------------------------------------------------------------------------------------
@@ -278,6 +278,7 @@ def test_in_real_sums_every_key_masks_one_vector_at_each_of_two_members_or_one_m
 @pytest.mark.parametrize("mode", Mode)
 @pytest.mark.parametrize("change", [
     lambda u: reworded(u, lambda w: w[:-1]), lambda u: reworded(u, lambda w: w + b"\0"),
+    lambda u: replace(u, words=u.words.reshape(1, -1)),
     lambda u: reworded(u, lambda w: b""), lambda u: reworded(u, lambda w: w[: len(w) // 2]),
     lambda u: reworded(u, lambda w: w * 2), lambda u: replace(u, commitments=u.commitments[:-1]),
     lambda u: replace(u, commitments=u.commitments + bytes(32)), lambda u: replace(u, own=u.own + b"\0"),

@@ -270,7 +270,7 @@ def test_a_mask_is_the_aes_256_ctr_stream_from_counter_zero_in_little_endian_wor
     width = 2 if bits == 16 else 4
     expected = np.frombuffer(stream(KEY, length * width), f"<u{width}").astype(np.int64) * sign % 2**bits
     assert np.array_equal(words.astype(np.int64) % 2**bits, expected)
-    packed = bytes(pack(words, bits))
+    packed = pack(words, bits).tobytes()
     assert packed == b"".join(int(w).to_bytes(bits // 8, "little") for w in expected)
     if sign == 1:
         assert sha(packed) == frozen
