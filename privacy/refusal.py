@@ -31,3 +31,23 @@ class NotEncodable(Refused):
 
 class RosterNotApproved(Refused):
     """The operator has approved no roster, or another one than the session's."""
+
+
+class Incomparable(Refused):
+    """The event, or its unit or relation, cannot be added to this account."""
+
+
+class NotApproved(Refused):
+    """The operator has to approve this first, and has not yet."""
+
+
+class RateExceeded(Refused):
+    """More releases, disclosures or bytes than the policy allows."""
+
+
+class Expired(Refused):
+    """The permission has run out."""
+
+
+class RolledBack(LedgerUnavailable):
+    """The ledger is older than what it was seen to hold: a copy was put back, or lines were taken away."""

@@ -13,6 +13,18 @@ class Level(Enum):
     WEIGHTS = "weights"
 
 
+class Kind(Enum):
+    """Name what sort of thing leaves. All but keys say something about the data, or about how it is worked on."""
+
+    VALUE = "value"
+    TEXT = "text"
+    KEYS = "keys"
+    COUNT = "count"
+    METRIC = "metric"
+    TIMING = "timing"
+    CAPABILITY = "capability"
+
+
 class Unit(Enum):
     """Name what one neighbouring data set has more or less of."""
 
