@@ -11,8 +11,8 @@ class Occasion:
 
     (session, number) is unique: the mailbox lets at most one answer out for it, so a repeated charge under
     the same key is the same release. `crowd` is how many members take part, `members` their names; `summed` says
-    that nobody outside sees more than the sum over the crowd. `purpose` is what the partner says it is for; `plan` the
-    public terms of the work as canonical JSON; `redaction` the profile by which text was redacted.
+    that nobody outside sees more than the sum over the crowd. `purpose` is what the partner says it is for; `plan`
+    the public terms of the work as canonical JSON; `redaction` the profile by which text was redacted.
     """
 
     session: str
