@@ -80,7 +80,7 @@ def up(
 @app.command()
 def policy(home: Home) -> None:
     """Check the policy, and print what it comes down to."""
-    from client.views import policy_lines
+    from client.policy_view import policy_lines
 
     with _explained():
         lines = policy_lines(home.absolute())
