@@ -6,11 +6,20 @@ import tomllib
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+_EXPECTED: Mapping[type, str] = {
+    dict: "a table",
+    list: "an array",
+    str: "a string",
+    int: "a whole number",
+    date: "a date without a time and without quotes, as in 2030-12-31",
+    datetime: "a date and time with its offset, as in 2030-12-31T18:00:00Z",
+}
 
 
 class ConfigError(Exception):
@@ -101,11 +110,12 @@ def _scalar(hint: Any, raw: Any, file: Path | str, key: str) -> Any:
         return float(raw)
     if hint is float and isinstance(raw, float) and not math.isfinite(raw):
         raise ConfigError(file, key, "expected a finite number")
+    if hint is datetime and isinstance(raw, datetime) and raw.tzinfo is None:
+        raise ConfigError(file, key, "expected a date and time with its offset, as in 2030-12-31T18:00:00Z")
     return _typed(hint, raw, file, key)
 
 
 def _typed(kind: type[T], raw: Any, file: Path | str, key: str) -> T:
-    if type(raw) is not kind:  # exact: a bool is no int here
-        name = {dict: "a table", list: "an array", str: "a string", int: "a whole number"}.get(kind)
-        raise ConfigError(file, key, f"expected {name or kind.__name__}")
+    if type(raw) is not kind:  # exact: a bool is no int here, a time no date
+        raise ConfigError(file, key, f"expected {_EXPECTED.get(kind) or kind.__name__}")
     return raw
