@@ -1,21 +1,117 @@
 """Add events up by Renyi differential privacy at orders fixed beforehand, in whole picunits that only round up.
 
 Orders are fixed when an account is opened: that makes the sum a privacy filter, valid although later mechanisms are
-chosen after looking at earlier answers (Feldman and Zrnic 2021, theorem 4.3). "Best order so far" is not.
+chosen after looking at earlier answers (Feldman and Zrnic 2021, theorem 4.3). "Best order so far" is not. Additive
+deltas have a reserve of their own, set aside beforehand (Whitehouse et al. 2023, theorem 1).
 """
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from functools import lru_cache
 
 from dp_accounting import DpEvent, NeighboringRelation
 from dp_accounting.pld import PLDAccountant
-from dp_accounting.rdp import RdpAccountant, compute_epsilon
+from dp_accounting.rdp import RdpAccountant
 
 from privacy.events import from_json, to_json
+from privacy.units import Relation
 
 PICO = 10**12  # costs are integers of 1e-12 nats: exact, associative sums on every machine
+ATTO = 10**18  # additive deltas are integers of 1e-18
+ENDLESS = 2**53  # how many more fit where one costs nothing
 NAME = "RDP at a fixed order"
+_EXACT = Context(prec=60)  # far more digits than a float has: what it rounds is below any picunit
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Hold what events cost: a Renyi divergence at each of the account's orders, and an additive delta.
+
+    Units:  nats in 1e-12, delta in 1e-18: whole numbers, rounded up once, so that sums are exact in any order.
+    """
+
+    nats: tuple[int, ...]
+    delta: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """Return the cost of both. Raises: ValueError if they are at different numbers of orders."""
+        return Cost(tuple(a + b for a, b in zip(self.nats, other.nats, strict=True)), self.delta + other.delta)
+
+    def __mul__(self, count: int) -> "Cost":
+        """Return the cost of `count` of these."""
+        return Cost(tuple(a * count for a in self.nats), self.delta * count)
+
+
+def ZERO(orders: Sequence[float]) -> Cost:  # noqa: N802  it reads as the constant that it is for given orders
+    """Return the cost of nothing."""
+    return Cost((0,) * len(orders))
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Say whether what was charged fits a budget, at orders and a reserve of delta that were fixed beforehand.
+
+    What is left of delta is shared equally by the orders: a union bound makes the best of them valid.
+    Cites:   Canonne, Kamath and Steinke 2020, proposition 12.
+    """
+
+    orders: tuple[float, ...]
+    delta: float
+    reserved: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.orders and all(math.isfinite(a) and a > 1 for a in self.orders)):
+            raise ValueError("orders: expected some, finite and above 1")
+        if not 0 <= self.reserved < self.delta < 1:
+            raise ValueError("expected 0 <= reserved < delta < 1")
+
+    def epsilon(self, total: Cost) -> float:
+        """Return the epsilon that `total` amounts to at `delta`, rounded up; infinite if the reserve is overdrawn."""
+        if total.delta > _reserve(self):
+            return math.inf
+        if not any(total.nats):
+            return 0.0
+        least = min(t + c for t, c in zip(total.nats, _conversions(self), strict=True))
+        return math.nextafter(least / PICO, math.inf) if least > 0 else 0.0
+
+    def fits(self, total: Cost, epsilon: float) -> bool:
+        """Return whether `total` is at most `epsilon` at `delta`: a few comparisons of whole numbers."""
+        if total.delta > _reserve(self):
+            return False
+        return any(t <= most for t, most in zip(total.nats, _limits(self, epsilon), strict=True)) or (
+            epsilon >= 0 and not any(total.nats)
+        )
+
+    def room(self, total: Cost, epsilon: float, event_cost: Cost) -> int:
+        """Return how many more of an event that costs `event_cost` fit; ENDLESS if it costs nothing."""
+        if not self.fits(total + event_cost, epsilon):
+            return 0
+        left = (
+            (most - t) // each if each else ENDLESS
+            for t, most, each in zip(total.nats, _limits(self, epsilon), event_cost.nats, strict=True)
+            if t <= most
+        )
+        of_delta = (_reserve(self) - total.delta) // event_cost.delta if event_cost.delta else ENDLESS
+        return min(max(left, default=ENDLESS), of_delta, ENDLESS)
+
+
+def price(event: DpEvent, orders: Sequence[float], relation: Relation = Relation.ADD_OR_REMOVE) -> Cost:
+    """Return what the event costs at every order, rounded up.
+
+    Raises: ValueError if there is no finite divergence; Incomparable if the event means nothing under `relation`.
+    """
+    return _price(to_json(event), tuple(orders), relation)
+
+
+@lru_cache(maxsize=4096)
+def _price(event: str, orders: tuple[float, ...], _relation: Relation) -> Cost:
+    accountant = RdpAccountant(list(orders), NeighboringRelation.ADD_OR_REMOVE_ONE)
+    rdp = accountant.compose(from_json(event)).rdp
+    if not all(math.isfinite(r) and r >= 0 for r in rdp):
+        raise ValueError("the event has no finite divergence at this account's orders")
+    return Cost(tuple(math.ceil(r * PICO) for r in rdp))
 
 
 def default_orders(epsilon: float, delta: float) -> tuple[float, ...]:
@@ -30,27 +126,12 @@ def default_orders(epsilon: float, delta: float) -> tuple[float, ...]:
 
 def cost(event: DpEvent, orders: Sequence[float]) -> tuple[int, ...]:
     """Return the event's Renyi divergence at every order, in 1e-12 nats, rounded up."""
-    return _cost(to_json(event), tuple(orders))
-
-
-@lru_cache(maxsize=4096)
-def _cost(event: str, orders: tuple[float, ...]) -> tuple[int, ...]:
-    accountant = RdpAccountant(list(orders), NeighboringRelation.ADD_OR_REMOVE_ONE)
-    rdp = accountant.compose(from_json(event)).rdp
-    if not all(math.isfinite(r) and r >= 0 for r in rdp):
-        raise ValueError("the event has no finite divergence at this account's orders")
-    return tuple(math.ceil(r * PICO) for r in rdp)
+    return price(event, orders).nats
 
 
 def epsilon(totals: Sequence[int], orders: Sequence[float], delta: float) -> float:
-    """Return the epsilon that the `totals` at `orders` amount to; `delta` is shared equally by the orders.
-
-    A union bound over the orders makes the smallest of them valid: each holds at delta / len(orders).
-    """
-    if not any(totals):
-        return 0.0
-    share = delta / len(orders)
-    return min(float(compute_epsilon([a], [t / PICO], share)[0]) for a, t in zip(orders, totals, strict=True))
+    """Return the epsilon that the `totals` at `orders` amount to; `delta` is shared equally by the orders."""
+    return Filter(tuple(orders), delta).epsilon(Cost(tuple(totals)))
 
 
 def calibrate(event_of: Callable[[float], DpEvent], budget: float, delta: float, orders: Sequence[float]) -> float:
@@ -58,10 +139,11 @@ def calibrate(event_of: Callable[[float], DpEvent], budget: float, delta: float,
 
     Raises: ValueError if no noise multiplier up to 10,000 does.
     """
+    judge = Filter(tuple(orders), delta)
 
     def fits(steps: int) -> bool:
         try:
-            return epsilon(cost(event_of(steps / 10_000), orders), orders, delta) <= budget
+            return judge.fits(price(event_of(steps / 10_000), orders), budget)
         except (ValueError, OverflowError):
             return False  # so little noise that the divergence is not finite
 
@@ -90,3 +172,32 @@ def tight_epsilon(events: Sequence[DpEvent], delta: float) -> float:
 def _conversion(order: float, delta: float) -> float:
     """Return what turning a Renyi divergence into (epsilon, delta) adds (Canonne et al. 2020, prop. 12)."""
     return math.log1p(-1 / order) - math.log(delta * order) / (order - 1)
+
+
+@lru_cache(maxsize=256)
+def _reserve(judge: Filter) -> int:
+    return int(_EXACT.multiply(Decimal(judge.reserved), Decimal(ATTO)).to_integral_value(ROUND_FLOOR))
+
+
+@lru_cache(maxsize=256)
+def _conversions(judge: Filter) -> tuple[int, ...]:
+    """Return what each order's conversion adds to a total, in 1e-12 nats, rounded up."""
+    c = _EXACT
+    share = c.divide(c.subtract(Decimal(judge.delta), Decimal(judge.reserved)), Decimal(len(judge.orders)))
+    return tuple(_pico_conversion(Decimal(a), share) for a in judge.orders)
+
+
+def _pico_conversion(order: Decimal, delta: Decimal) -> int:
+    c = _EXACT
+    less = c.subtract(order, Decimal(1))
+    adds = c.subtract(c.ln(c.divide(less, order)), c.divide(c.ln(c.multiply(delta, order)), less))
+    return int(c.multiply(adds, Decimal(PICO)).to_integral_value(ROUND_CEILING))
+
+
+@lru_cache(maxsize=4096)
+def _limits(judge: Filter, epsilon: float) -> tuple[int, ...]:
+    """Return the most that each order's total may be, in 1e-12 nats, rounded down. Raises: ValueError."""
+    if not math.isfinite(epsilon):
+        raise ValueError("a limit on epsilon is finite")
+    most = int(_EXACT.multiply(Decimal(epsilon), Decimal(PICO)).to_integral_value(ROUND_FLOOR))
+    return tuple(most - c for c in _conversions(judge))
