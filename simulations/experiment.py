@@ -12,6 +12,7 @@ from protocols.weights.average import Recipe
 SHIPPED_MODEL = "base"
 SHIPPED = Path(__file__).parent / "base" / "model"
 SILO = "silo:"  # before the name of a silo of the standard library
+_LONGEST_PURPOSE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class MemberTable:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """Hold one experiment file."""
+    """Hold one experiment file. `purpose` is what the members are told the work is for; a policy may ask for one."""
 
     version: int
     name: str
@@ -123,6 +124,7 @@ class Experiment:
     members: tuple[MemberTable, ...]
     model: ModelTable = ModelTable()
     secure_sum: SecureSumTable = SecureSumTable()
+    purpose: str = ""
     unsafe_seeded_randomness: bool = False
 
     def __post_init__(self) -> None:
@@ -130,6 +132,8 @@ class Experiment:
             raise ValueError("version: expected 1")
         if not 0 <= self.seed < 2**63:
             raise ValueError("seed: expected a whole number of at most 63 bits")
+        if len(self.purpose) > _LONGEST_PURPOSE:
+            raise ValueError(f"purpose: expected at most {_LONGEST_PURPOSE} characters")
         names = [m.name for m in self.members]
         if not names or len(set(names)) < len(names):
             raise ValueError("members: expected at least one, each with a name of its own")

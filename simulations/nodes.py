@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from datetime import date
+from enum import Enum
 from pathlib import Path
 
 from client.folder import Folder as MemberFolder
@@ -20,7 +22,7 @@ from client.roster import approve
 from client.settings import Settings, home_toml
 from privacy.config import ConfigError
 from privacy.ledger import Account, Ledger, Statement
-from privacy.policy import Policy
+from privacy.policy import Budget, Permission, Policy
 from protocols.carriers import processes
 from protocols.carriers.processes import Program
 from protocols.roster import Roster
@@ -119,33 +121,32 @@ def up(nodes: Nodes, say: Say) -> Iterator[Client]:
 
 def policy_toml(policy: Policy) -> str:
     """Write a policy as its file."""
-    b = policy.budget
     lines = [
-        "version = 1",
+        f"version = {policy.version}",
         f"unsafe_seeded_randomness = {_toml(policy.unsafe_seeded_randomness)}",
         "[budget]",
-        *(f"{k} = {_toml(v)}" for k, v in (("epsilon", b.epsilon), ("delta", b.delta), ("unit", b.unit.value))),
-        f"relation = {_toml(b.relation.value)}",
-        f"orders = {json.dumps(list(b.orders))}",
-        f"record_tokens = {b.record_tokens}",
+        *_table(policy.budget),
     ]
-    for p in policy.allow:
-        lines += [
-            "[[allow]]",
-            f"partner = {_toml(p.partner)}",
-            f"level = {_toml(p.level.value)}",
-            f"collaborations = {json.dumps(list(p.collaborations))}",
-            f"smallest_crowd = {p.smallest_crowd}",
-            f"colluding = {p.colluding}",
-            f"attempts = {p.attempts}",
-            f"unsafe_without_noise = {_toml(p.unsafe_without_noise)}",
-            f"unsafe_plain_sum = {_toml(p.unsafe_plain_sum)}",
-        ]
+    for permission in policy.allow:
+        lines += ["[[allow]]", *_table(permission)]
     return "\n".join(lines) + "\n"
 
 
+def _table(data: Budget | Permission) -> list[str]:
+    """Return a line for every key; one that is None is left out, as in a file that does not have it."""
+    values = {f.name: getattr(data, f.name) for f in fields(data)}
+    return [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
+
+
 def _toml(value: object) -> str:
-    return json.dumps(value)  # a string, a number and a truth value look the same in both
+    match value:
+        case date():
+            return value.isoformat()
+        case Enum():
+            return _toml(value.value)
+        case tuple():
+            return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # other scalars are alike in both
 
 
 def _program(side: str, folder: Path) -> Program:

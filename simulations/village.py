@@ -120,15 +120,16 @@ def policy_for(experiment: Experiment, partner: str, orders: tuple[float, ...] =
         unsafe_without_noise=privacy.unsafe_without_noise,
         colluding=terms.colluding,
         unsafe_plain_sum=plain,
+        purposes=(experiment.purpose,) if experiment.purpose else None,
     )
-    tokens = experiment.training.record_tokens
     budget = Budget(
         privacy.epsilon or 1.0,
         privacy.delta,
         privacy.unit,
         Relation.ZERO_OUT if privacy.unit is Unit.MEMBER else Relation.ADD_OR_REMOVE,
         orders,
-        tokens,
+        experiment.training.record_tokens,
+        disclosures=max(1000, experiment.collaboration.rounds),
     )
     return Policy(1, budget, (permission,), experiment.unsafe_seeded_randomness)
 

@@ -9,7 +9,7 @@ from client.folder import Folder
 from client.opening import identity_of
 from client.roster import approved_roster
 from privacy.policy import Budget, Permission, Policy
-from privacy.units import Level, Relation, Unit
+from privacy.units import Kind, Level, Relation, Unit
 from simulations.experiment import load_experiment
 from simulations.nodes import policy_toml, settle
 from simulations.texts import lay_out
@@ -24,9 +24,26 @@ PERMISSIONS = st.builds(
     colluding=st.integers(0, 99),
     attempts=st.integers(1, 99),
     unsafe_plain_sum=st.booleans(),
+    epsilon=st.none() | st.floats(0.01, 99),
+    redaction=st.text(max_size=9),
+    releases_per_day=st.none() | st.integers(1, 99),
+    bytes_per_day=st.none() | st.integers(1, 2**40),
+    disclosures=st.none() | st.integers(0, 99),
+    expires=st.none() | st.dates(),
+    purposes=st.none() | st.lists(st.text(min_size=1, max_size=9), min_size=1, max_size=3).map(tuple),
+    approval=st.booleans(),
+    tells=st.lists(st.sampled_from([Kind.COUNT, Kind.METRIC, Kind.TIMING, Kind.CAPABILITY])).map(tuple),
 )
 BUDGETS = st.builds(
-    Budget, st.floats(0.1, 99), st.floats(1e-12, 1e-3), st.sampled_from(Unit), st.sampled_from(Relation)
+    Budget,
+    st.floats(0.1, 99),
+    st.floats(1e-12, 1e-3),
+    st.sampled_from(Unit),
+    st.sampled_from(Relation),
+    st.lists(st.floats(1.05, 1024), max_size=4).map(tuple),
+    st.integers(2, 999),
+    st.floats(0, 1e-13),
+    st.integers(0, 9999),
 )
 
 
@@ -36,6 +53,13 @@ def test_a_policy_is_read_as_it_was_written(
     tmp_path: Path, budget: Budget, allowed: Permission, seeded: bool
 ) -> None:
     policy = Policy(1, budget, (allowed,), seeded)
+    (tmp_path / "policy.toml").write_text(policy_toml(policy), encoding="utf-8")
+    assert Policy.load(tmp_path / "policy.toml") == policy
+
+
+def test_floors_and_unsafe_text_are_read_as_they_were_written(tmp_path: Path) -> None:
+    allowed = Permission("p", Level.TEXT, ("quote",), least_noise=0.7, unsafe_unredacted_text=True)
+    policy = Policy(1, Budget(8.0, 1e-5), (allowed,))
     (tmp_path / "policy.toml").write_text(policy_toml(policy), encoding="utf-8")
     assert Policy.load(tmp_path / "policy.toml") == policy
 
