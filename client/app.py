@@ -1,8 +1,8 @@
 """Be the post office: hand each letter to the member's daemon, hand its answer back, and know nothing else.
 
 Flower runs this app in the SuperNode's name; the coordinator chooses its code. So it holds nothing: no key, no
-model, no data. An exception's text would travel to the coordinator word for word: every failure becomes one fixed
-word here.
+model, no data. An exception's text would travel to the coordinator word for word: every failure, and every refusal,
+becomes one and the same word here.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from protocols.carriers.flower_road import (
     LETTER,
     LETTER_PATH,
     LETTER_RECORD,
+    NO_ANSWER,
     PARTITION,
     VILLAGE,
     WHEREABOUTS,
     WORD,
-    Fault,
     require_bundle,
 )
 
@@ -37,7 +37,7 @@ app = ClientApp()
 def letter(message: Message, context: Context) -> Message:
     """Forward one letter.
 
-    Learns:  the coordinator: the daemon's sealed answer, or that there is none and which of two words says why.
+    Learns:  the coordinator: the daemon's sealed answer, or that there is none; never why.
     Trusts:  nothing in the letter: the daemon checks its signature, its addressee and its order.
     """
     content = RecordDict()
@@ -46,10 +46,8 @@ def letter(message: Message, context: Context) -> Message:
         asked = message.content.array_records[LETTER_RECORD][BYTES].numpy().tobytes()
         answered = _deliver(asked, _daemon(context), message.metadata.ttl)
         content[LETTER_RECORD] = ArrayRecord({BYTES: Array(np.frombuffer(answered, np.uint8))})
-    except _Refused:
-        content[FAULT_RECORD] = ConfigRecord({WORD: str(Fault.REFUSED)})
     except Exception:  # noqa: BLE001  whatever it says must not travel
-        content[FAULT_RECORD] = ConfigRecord({WORD: str(Fault.NO_ANSWER)})
+        content[FAULT_RECORD] = ConfigRecord({WORD: NO_ANSWER})
     return Message(content, reply_to=message)
 
 
@@ -60,10 +58,6 @@ def whereabouts(message: Message, context: Context) -> Message:
     partition = context.node_config.get(PARTITION) if simulated else None
     content = RecordDict() if partition is None else RecordDict({PARTITION: ConfigRecord({PARTITION: partition})})
     return Message(content, reply_to=message)
-
-
-class _Refused(Exception):
-    """The daemon said no."""
 
 
 def _daemon(context: Context) -> Path:
@@ -78,7 +72,4 @@ def _deliver(asked: bytes, daemon: Path, timeout_s: float) -> bytes:
     nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # a socket needs no authorities, and to load them takes time
     road = httpx.HTTPTransport(verify=nobody, uds=str(daemon))
     with httpx.Client(transport=road, timeout=timeout_s, trust_env=False) as client:
-        response = client.post(f"http://daemon{LETTER_PATH}", content=asked)
-    if response.status_code == httpx.codes.FORBIDDEN:
-        raise _Refused
-    return response.raise_for_status().content
+        return client.post(f"http://daemon{LETTER_PATH}", content=asked).raise_for_status().content

@@ -1,31 +1,40 @@
-"""Answer letters on a Unix socket, one after another, and say nothing else about what is inside.
+"""Answer letters on a Unix socket, one after another; whatever goes wrong looks the same from outside.
 
-    POST /letter   sealed bytes -> sealed bytes, or one fixed word with an HTTP status
-    GET  /status   {"member": ..., "model": ..., "loaded": true, "letters": 3, ...}
+    POST /letter   sealed bytes -> sealed bytes, or SILENCE: one status, one word, at a multiple of `GRAIN_S`
+    anything else  SILENCE
 
-Learns: whoever may open the socket: the coarse status, and answers that are sealed for the coordinator.
+The coordinator's code can reach this socket (Flower runs it in the SuperNode). So a refusal, a letter that is no
+letter, a bug, a full disk and a busy daemon have one answer; why is in the daemon's own log and counts.
+
+Learns: whoever may open the socket: answers that are sealed for the coordinator, and how long there was none.
 Trusts: the file permissions of the socket.
 """
 
 import asyncio
-import json
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
 
 from client.mailbox import ShelfUnavailable
 from client.quiet import LOG, describe
-from privacy.refusal import LedgerUnavailable, Refused
+from privacy.config import ConfigError
+from privacy.refusal import Refused
+from protocols.carriers.flower_road import LETTER_PATH, NO_ANSWER
 from protocols.faults import PeerError
 
 MOST_LETTER_BYTES = 256 * 2**20  # an adapter of 64 million entries
 MOST_WAITING = 32
+SILENCE_STATUS = 503
+GRAIN_S = 0.5  # how long a letter was looked at before it got no answer is told no finer than this
+
+BUSY, CLOSED, TOO_LARGE, FAULT = "Busy", "Closed", "TooLarge", "Fault"  # reasons that are no exception of ours
 
 
 class Mailbox(Protocol):
@@ -35,34 +44,40 @@ class Mailbox(Protocol):
         """Return the sealed answer; for the same letter again, the same bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Say that there is no answer, in one word that was fixed beforehand."""
-
-    status: int
-    word: str
-
-    def response(self) -> Response:
-        """Return the word as HTTP."""
-        return Response(self.word, status_code=self.status, media_type="text/plain")
-
-
-REFUSED = Fault(403, "refused")
-MALFORMED = Fault(400, "malformed")
-TOO_LARGE = Fault(413, "too-large")
-FAULT = Fault(500, "fault")
-BUSY = Fault(503, "busy")
-CLOSED = Fault(503, "closed")
-STORAGE = Fault(507, "storage")
-
-
-@dataclass(slots=True)
 class Counts:
-    """Count what the daemon has done since it started."""
+    """Count what the daemon has done since it started: letters answered, and those that were not, by reason."""
 
-    started: float = field(default_factory=time.monotonic)
-    letters: int = 0
-    faults: int = 0
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self._lock = threading.Lock()
+        self._answered = 0
+        self._silent: Counter[str] = Counter()
+
+    @property
+    def answered(self) -> int:
+        """Return how many letters were answered."""
+        return self._answered
+
+    @property
+    def silent(self) -> Mapping[str, int]:
+        """Return how many letters were not, by the name of the reason."""
+        with self._lock:
+            return dict(sorted(self._silent.items()))
+
+    @property
+    def uptime_s(self) -> int:
+        """Return how long the daemon has been there."""
+        return int(time.monotonic() - self.started)
+
+    def answer(self) -> None:
+        """Count a letter that was answered."""
+        with self._lock:
+            self._answered += 1
+
+    def silence(self, reason: str) -> None:
+        """Count a letter that was not."""
+        with self._lock:
+            self._silent[reason] += 1
 
 
 class Desk:
@@ -75,7 +90,7 @@ class Desk:
     def __init__(self, open_home: Callable[[], Mailbox], closed: Callable[[BaseException], None]) -> None:
         self.counts = Counts()
         self.loaded = threading.Event()
-        self._waiting: queue.Queue[tuple[bytes, Future[bytes | Fault]]] = queue.Queue(MOST_WAITING)
+        self._waiting: queue.Queue[tuple[bytes, Future[bytes | None]]] = queue.Queue(MOST_WAITING)
         self._open_home, self._closed = open_home, closed
         self._failed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="desk", daemon=True)
@@ -84,17 +99,24 @@ class Desk:
         """Begin to open the home; letters may come before it is open."""
         self._thread.start()
 
-    def submit(self, sealed: bytes) -> Future[bytes | Fault]:
-        """Queue a letter; the future holds its answer or the fault."""
-        answer: Future[bytes | Fault] = Future()
+    def submit(self, sealed: bytes) -> Future[bytes | None]:
+        """Queue a letter; the future holds its answer, or None if it gets none."""
+        answer: Future[bytes | None] = Future()
         if self._failed.is_set():
-            answer.set_result(CLOSED)
+            self.turn_away(CLOSED)
+            answer.set_result(None)
             return answer
         try:
             self._waiting.put_nowait((sealed, answer))
         except queue.Full:
-            answer.set_result(BUSY)
+            self.turn_away(BUSY)
+            answer.set_result(None)
         return answer
+
+    def turn_away(self, reason: str) -> None:
+        """Note that a letter gets no answer, before anybody looked at it."""
+        self.counts.silence(reason)
+        LOG.warning("a letter was turned away: %s", reason)
 
     def _work(self) -> None:
         try:
@@ -102,7 +124,7 @@ class Desk:
         except BaseException as broken:  # noqa: BLE001 - nobody else is in this thread to hear it
             self._failed.set()
             self._closed(broken)
-            self._turn_away()
+            self._turn_all_away()
             return
         self.loaded.set()
         while True:
@@ -110,49 +132,67 @@ class Desk:
             if answer.set_running_or_notify_cancel():
                 answer.set_result(self._answer(mailbox, sealed))
 
-    def _answer(self, mailbox: Mailbox, sealed: bytes) -> bytes | Fault:
+    def _answer(self, mailbox: Mailbox, sealed: bytes) -> bytes | None:
         begun = time.monotonic()
         try:
             answer = mailbox.deliver(sealed)
         except BaseException as error:  # noqa: BLE001 - whatever went wrong, its text stays here
-            self.counts.faults += 1
-            fault = _fault(error)
-            LOG.warning("a letter of %d bytes: %s: %s", len(sealed), fault.word, describe(error))
-            return fault
-        self.counts.letters += 1
+            reason = reason_of(error)
+            self.counts.silence(reason)
+            LOG.warning("a letter of %d bytes: no answer, %s: %s", len(sealed), reason, describe(error))
+            return None
+        self.counts.answer()
         seconds = time.monotonic() - begun
         LOG.info("a letter of %d bytes: answered with %d bytes in %.1f s", len(sealed), len(answer), seconds)
         return answer
 
-    def _turn_away(self) -> None:
+    def _turn_all_away(self) -> None:
         while True:
             _, answer = self._waiting.get()
             if answer.set_running_or_notify_cancel():
-                answer.set_result(CLOSED)
+                self.turn_away(CLOSED)
+                answer.set_result(None)
 
 
-def make_app(desk: Desk, describe_home: Callable[[], Mapping[str, str | int]]) -> FastAPI:
-    """Return the service; `describe_home` gives the public part of the status."""
+def make_app(desk: Desk, grain_s: float = GRAIN_S) -> FastAPI:
+    """Return the service for letters, and for nothing else."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
-    @app.post("/letter")
+    @app.post(LETTER_PATH)
     async def letter(request: Request) -> Response:
         sealed = await _body(request, MOST_LETTER_BYTES)
+        begun = time.monotonic()  # after the body: its sender chooses how long that takes
+        answer = None
         if sealed is None:
-            return TOO_LARGE.response()
-        answer = await asyncio.shield(asyncio.wrap_future(desk.submit(sealed)))
-        if isinstance(answer, Fault):
-            return answer.response()
-        return Response(answer, media_type="application/octet-stream")
+            desk.turn_away(TOO_LARGE)
+        else:
+            answer = await asyncio.shield(asyncio.wrap_future(desk.submit(sealed)))
+        if answer is not None:
+            return Response(answer, media_type="application/octet-stream")
+        await asyncio.sleep(_rest(time.monotonic() - begun, grain_s))
+        return _silence()
 
-    @app.get("/status")
-    async def status() -> Response:
-        uptime = int(time.monotonic() - desk.counts.started)
-        counted = {"letters": desk.counts.letters, "faults": desk.counts.faults, "uptime_s": uptime}
-        body = {**describe_home(), "loaded": desk.loaded.is_set(), **counted}
-        return Response(json.dumps(body), media_type="application/json")
+    @app.exception_handler(HTTPException)
+    @app.exception_handler(Exception)
+    async def anything_else(_request: Request, _error: Exception) -> Response:
+        return _silence()
 
     return app
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the name of what went wrong: of our own kinds of error, and of no one else's."""
+    ours = isinstance(error, (Refused, PeerError, ShelfUnavailable, ConfigError))
+    return type(error).__name__ if ours else FAULT
+
+
+def _silence() -> Response:
+    return Response(NO_ANSWER, status_code=SILENCE_STATUS, media_type="text/plain")
+
+
+def _rest(spent_s: float, grain_s: float) -> float:
+    """Return how long to wait until `spent_s` is a whole number of grains, at least one."""
+    return -spent_s % grain_s
 
 
 async def _body(request: Request, limit: int) -> bytes | None:
@@ -166,12 +206,3 @@ async def _body(request: Request, limit: int) -> bytes | None:
             return None
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def _fault(error: BaseException) -> Fault:
-    """Return the word for `error`: whose fault it was, and nothing more."""
-    if isinstance(error, (LedgerUnavailable, ShelfUnavailable)):
-        return STORAGE
-    if isinstance(error, Refused):
-        return REFUSED
-    return MALFORMED if isinstance(error, PeerError) else FAULT

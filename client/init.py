@@ -60,7 +60,7 @@ def init(root: Path, wishes: Wishes) -> Settings:
     if wishes.policy is not None:
         Policy.load(wishes.policy)
     settings = _settings(invitation, wishes)
-    if len(os.fsencode(settings.socket_in(root))) > MOST_SOCKET_BYTES:
+    if settings.longest_socket(root) > MOST_SOCKET_BYTES:
         raise ConfigError(root, "", f"too long a path for a socket in it, at most {MOST_SOCKET_BYTES} bytes")
     policy = wishes.policy.read_bytes() if wishes.policy else _careful_policy(settings)
     _write(root, _Plan(settings, invitation, wishes.invitation.read_bytes(), policy))

@@ -1,4 +1,4 @@
-"""Run the daemon of one home: `python -m client.serve HOME`. The socket is there at once, the model comes later."""
+"""Run the daemon of one home: `python -m client.serve HOME`. Its sockets are there at once, the model comes later."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import logging
 import os
 import resource
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from client.daemon import Desk, Mailbox, make_app
 from client.folder import Folder
@@ -20,6 +23,7 @@ from client.lock import only_one
 from client.quiet import LOG, describe, log_quietly
 from client.settings import Settings, require_private
 from client.supervisor import WRONG_SETTINGS
+from client.window import make_window
 from privacy.config import ConfigError
 
 if TYPE_CHECKING:
@@ -66,13 +70,17 @@ def serve(folder: Folder) -> int:
         return said
 
     with only_one(folder.run / "daemon.lock"):
-        return run(open_it, describe_home, listen(settings.socket_in(folder.root), settings.door.group))
+        letters = listen(settings.socket_in(folder.root), settings.door.group)
+        return run(open_it, describe_home, letters, listen(settings.operator_socket_in(folder.root), None))
 
 
 def run(
-    open_home: Callable[[], Mailbox], describe_home: Callable[[], dict[str, str | int]], listener: socket.socket
+    open_home: Callable[[], Mailbox],
+    describe_home: Callable[[], dict[str, str | int]],
+    letters: socket.socket,
+    operator: socket.socket,
 ) -> int:
-    """Serve on `listener` until SIGTERM, or until the home turns out not to open; return the exit status."""
+    """Serve until SIGTERM, or until the home turns out not to open; return the exit status."""
     broken: list[BaseException] = []
 
     def closed(error: BaseException) -> None:
@@ -80,16 +88,40 @@ def run(
         server.should_exit = True
 
     desk = Desk(open_home, closed)
-    app = make_app(desk, describe_home)
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_SHUTDOWN_S)
-    )
+    server = _server(make_app(desk))
     desk.start()
-    server.run(sockets=[listener])
+    with _beside(make_window(desk, describe_home), operator):
+        server.run(sockets=[letters])
     for error in broken:
         LOG.error("the home does not open: %s", error if isinstance(error, ConfigError) else describe(error))
         return WRONG_SETTINGS if isinstance(error, ConfigError) else 1
     return 0
+
+
+@contextmanager
+def _beside(app: ASGIApp, listener: socket.socket) -> Iterator[None]:
+    """Serve `app` in a thread of its own, so that whoever looks keeps no letter waiting."""
+    server = _server(app)
+    threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="window", daemon=True).start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+
+
+def _server(app: ASGIApp) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=_SHUTDOWN_S,
+        )
+    )
 
 
 def listen(path: Path, group: str | None) -> socket.socket:

@@ -73,6 +73,17 @@ class DoorSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PageSettings:
+    """Say at which port of this machine's loopback the operator's page is; without one it is on its socket alone."""
+
+    port: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.port is not None and not 1 <= self.port < 2**16:
+            raise ValueError("port: expected 1 to 65535")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Hold a home's settings; `ledger` may point to the ledger of another home with the same data.
 
@@ -85,6 +96,7 @@ class Settings:
     data: DataSettings
     ledger: Path = Path("ledger.db")
     door: DoorSettings = DoorSettings()
+    page: PageSettings = PageSettings()
     unsafe_seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -95,13 +107,21 @@ class Settings:
     def load(cls, file: Path) -> "Settings":
         """Read and check `file`. Raises: ConfigError, which names the key."""
         settings = read_config(cls, file)
-        if len(os.fsencode(settings.socket_in(file.parent))) > MOST_SOCKET_BYTES:
+        if settings.longest_socket(file.parent) > MOST_SOCKET_BYTES:
             raise ConfigError(file, "door.socket", f"expected a path of at most {MOST_SOCKET_BYTES} bytes")
         return settings
 
     def socket_in(self, home: Path) -> Path:
         """Return the daemon's socket for the home in the folder `home`."""
         return (home / (self.door.socket or Path("run", "daemon.sock"))).absolute()
+
+    def operator_socket_in(self, home: Path) -> Path:
+        """Return the socket that its owner alone may open: never where the SuperNode's user could reach it."""
+        return (home / "run" / "operator.sock").absolute()
+
+    def longest_socket(self, home: Path) -> int:
+        """Return how many bytes the longer of the two paths has."""
+        return max(len(os.fsencode(path)) for path in (self.socket_in(home), self.operator_socket_in(home)))
 
     def ledger_in(self, home: Path) -> Path:
         """Return the ledger for the home in the folder `home`."""
@@ -157,7 +177,8 @@ account = {_toml(data.account)}  # the name of this data in the ledger; a new na
 declared_documents = {data.declared_documents}
 declared_tokens = {data.declared_tokens}
 
-{_door(settings)}"""
+{_door(settings)}
+{_page(settings.page)}"""
 
 
 def road_toml(settings: RoadSettings) -> str:
@@ -188,6 +209,12 @@ def _door(settings: Settings) -> str:
         (door.group is not None, f"group = {_toml(group)}  # and a group that may open it"),
     )
     return "".join(f"{'' if chosen else '# '}{line}\n" for chosen, line in lines)
+
+
+def _page(page: PageSettings) -> str:
+    """Return the table of the page, commented out where it is off."""
+    lines = ("[page]  # to look at the ledger in a browser of this machine: parley member status prints the address",)
+    return "".join(f"{'# ' * (page.port is None)}{line}\n" for line in (*lines, f"port = {page.port or 8645}"))
 
 
 def _toml(text: str) -> str:

@@ -68,7 +68,9 @@ def ledger_json(root: Path) -> str:
 def status_lines(root: Path) -> list[str]:
     """Return how the home's processes are."""
     status = _status(root)
-    return [f"{key}: {value}" for key, value in status.items()]
+    silent = status.pop("silent", {})
+    lines = [f"{key}: {value}" for key, value in status.items()]
+    return lines + [f"letters without an answer, {reason}: {count}" for reason, count in silent.items()]
 
 
 def status_json(root: Path) -> str:
@@ -134,7 +136,7 @@ def _status(root: Path) -> dict[str, Any]:
         "daemon": "down",
     }
     try:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(settings.socket_in(root)))) as http:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(settings.operator_socket_in(root)))) as http:
             status |= {"daemon": "up"} | http.get("http://daemon/status", timeout=5.0).json()
     except (httpx.TransportError, json.JSONDecodeError):
         pass

@@ -17,10 +17,10 @@ from protocols.carriers.flower_road import (
     FAULT_RECORD,
     LETTER,
     LETTER_RECORD,
+    NO_ANSWER,
     PARTITION,
     WHEREABOUTS,
     WORD,
-    Fault,
 )
 from protocols.session import MemberId
 
@@ -131,7 +131,8 @@ def _opened(reply: Message | None) -> tuple[bytes | None, str]:
         return None, f"flower-{int(reply.error.code)}"  # never its reason: that is the member's text
     try:
         if FAULT_RECORD in reply.content.config_records:
-            return None, str(Fault(str(reply.content.config_records[FAULT_RECORD][WORD])))
+            word = reply.content.config_records[FAULT_RECORD][WORD]
+            return None, NO_ANSWER if word == NO_ANSWER else "garbled"  # a stranger's word is not passed on
         array = reply.content.array_records[LETTER_RECORD][BYTES]
         if array.dtype != "uint8" or len(array.shape) != 1 or len(array.data) > LARGEST_ANSWER:
             return None, "garbled"

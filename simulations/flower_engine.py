@@ -115,7 +115,7 @@ def _serve(end: Deliver, path: Path) -> tuple[uvicorn.Server, threading.Thread]:
     listener.bind(str(path))
     path.chmod(0o600)
     listener.listen(16)
-    config = uvicorn.Config(make_app(desk, dict), log_config=None, access_log=False, lifespan="off")
+    config = uvicorn.Config(make_app(desk), log_config=None, access_log=False, lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

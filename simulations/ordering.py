@@ -20,9 +20,7 @@ from simulations.plan import recipe_for
 TRIP_DEADLINE_S = 600.0
 _AT_HOME = "why is in its run/daemon.log, for its operator alone"
 _WHY = {
-    "refused": f"its home refused; {_AT_HOME}",
-    "fault": f"something broke at its home; {_AT_HOME}",
-    "no-answer": f"its post office had no answer; {_AT_HOME}",
+    "no-answer": f"its home refused, or could not answer; {_AT_HOME}",
     "late": "no answer in time",
     "flower-3": "no answer in time",
     "flower-5": "its node was not connected",

@@ -1,7 +1,7 @@
 """Name what both ends of the Flower road must agree on, and tell Flower's programs to stay at home.
 
 A letter is a Flower message of type `LETTER` whose content has one array of bytes; the answer looks the same,
-or is one fixed word. No exception's text ever stands in for a word.
+or is one fixed word, whatever the reason. No exception's text ever stands in for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 
 LETTER = "query.letter"  # Flower's message type
@@ -18,7 +17,8 @@ WHEREABOUTS = "query.whereabouts"  # simulation only: asks a node for its partit
 LETTER_RECORD = "letter"  # RecordDict key of the ArrayRecord
 BYTES = "bytes"  # its one array: uint8, one dimension
 FAULT_RECORD = "fault"  # RecordDict key of the ConfigRecord
-WORD = "word"  # its one entry: a Fault
+WORD = "word"  # its one entry
+NO_ANSWER = "no-answer"  # the one word: a refusal, a fault and an absent daemon look the same
 
 RUN_DIR = "run-dir"  # run config: the run's folder on the coordinator's machine
 VILLAGE = "village"  # run config, simulation only: the folder of the members' sockets
@@ -35,13 +35,6 @@ FLOORS = frozenset({"client", "server", "protocols", "privacy", "simulations"}) 
 _PASSED_ON = ("PATH", "HOME", "USER", "LANG", "LANGUAGE", "LC_ALL", "TZ", "TMPDIR", "COVERAGE_PROCESS_START")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 _LOOPBACK = "127.0.0.1,localhost,::1"
-
-
-class Fault(StrEnum):
-    """Say why there is no answer, in a fixed word that tells nothing else."""
-
-    NO_ANSWER = "no-answer"
-    REFUSED = "refused"
 
 
 def enrolment_bytes(member: str, token: str, supernode_key: str, identity_key: str) -> bytes:

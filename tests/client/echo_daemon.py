@@ -1,12 +1,12 @@
 """A program: the member's real daemon, mailbox and shelf around a tiny collaboration that echoes.
 
-    python echo_daemon.py SOCKET SHELF IDENTITY COORDINATOR_KEY [LARGEST_FILE]
+    python echo_daemon.py SOCKETS SHELF IDENTITY COORDINATOR_KEY [LARGEST_FILE]
 
-With LARGEST_FILE bytes no file may grow beyond it, as on a disk that is full.
+SOCKETS is a folder. With LARGEST_FILE bytes no file may grow beyond it, as on a disk that is full.
 
-`Say("boom ...")` raises with the words in the exception; `Say("sleep N")` takes N seconds; `Say("refuse")` is
-refused; `Say("fill")` finds the disk full. The answer to anything else holds random bytes, so that a second answer
-could not be the first by chance.
+`Say("boom ...")` raises with the words in the exception; `Say("sleep N")` takes N seconds; `Say("refuse N")` is
+refused after N seconds; `Say("fill")` finds the disk full. The answer to anything else holds random bytes, so that a
+second answer could not be the first by chance.
 """
 
 import resource
@@ -54,7 +54,8 @@ class Listening(Message):
                     raise RuntimeError(f"could not echo {ask.words}") from first
             case ["sleep", seconds]:
                 time.sleep(float(seconds))
-            case ["refuse"]:
+            case ["refuse", *seconds]:
+                time.sleep(float(*seconds))
                 raise BudgetExceeded("the budget is spent")
             case ["fill"]:
                 raise SystemExit(ask.words)
@@ -74,7 +75,7 @@ ECHO = Collaboration(
 
 def main() -> None:
     """Serve until SIGTERM."""
-    path, shelf, identity, coordinator = sys.argv[1:5]
+    sockets, shelf, identity, coordinator = sys.argv[1:5]
     log_quietly()
 
     def open_home() -> Mailbox:
@@ -90,7 +91,8 @@ def main() -> None:
         )
 
     LOG.info("serving")
-    sys.exit(run(open_home, lambda: {"member": "clinic"}, listen(Path(path), None)))
+    letters, operator = (listen(Path(sockets, name), None) for name in ("daemon.sock", "operator.sock"))
+    sys.exit(run(open_home, lambda: {"member": "clinic"}, letters, operator))
 
 
 if __name__ == "__main__":

@@ -15,10 +15,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import httpx
 import pytest
 
+from client.daemon import GRAIN_S, MOST_WAITING
 from client.mailbox import SqliteShelf
 from client.serve import listen
 from privacy.config import ConfigError
@@ -39,6 +41,7 @@ def _echo_module() -> ModuleType:
 
 
 echo = _echo_module()
+SILENCE = (503, b"no-answer", {"content-type": "text/plain; charset=utf-8", "content-length": "9"})
 
 
 class Daemon:
@@ -46,14 +49,16 @@ class Daemon:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.socket, self.log = folder, folder / "daemon.sock", folder / "daemon.log"
+        self.operator_socket = folder / "operator.sock"
         self.coordinator, self.identity = Identity.generate(), Identity.generate()
         (folder / "identity.key").write_bytes(self.identity.to_pem())
         SqliteShelf.create(folder / "mailbox.db")
         self.http = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), timeout=60)
+        self.operator = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.operator_socket)), timeout=60)
         self.start()
 
     def start(self, *limits: str) -> None:
-        command = [sys.executable, str(ROOT / "tests/client/echo_daemon.py"), str(self.socket)]
+        command = [sys.executable, str(ROOT / "tests/client/echo_daemon.py"), str(self.folder)]
         command += [str(self.folder / "mailbox.db"), str(self.folder / "identity.key"), str(self.coordinator.public)]
         command += limits
         with self.log.open("ab") as log:
@@ -68,9 +73,20 @@ class Daemon:
 
     def is_loaded(self) -> bool:
         try:
-            return bool(self.http.get("http://daemon/status").json()["loaded"])
+            return bool(self.status()["loaded"])
         except httpx.TransportError:
             return False
+
+    def status(self) -> dict[str, Any]:
+        return dict(self.operator.get("http://daemon/status").json())
+
+    def reason(self, letter: bytes) -> str:
+        """Post a letter that gets no answer, and return the one reason that was counted for it."""
+        before = self.status()["silent"]
+        assert _seen(self.post(letter)) == SILENCE
+        after = self.status()["silent"]
+        (reason,) = [name for name, count in after.items() if count != before.get(name, 0)]
+        return str(reason)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
@@ -126,35 +142,67 @@ def test_a_letter_gets_the_same_bytes_after_the_daemon_was_killed_and_started_ag
 def test_the_words_of_an_exception_are_in_no_answer_and_in_no_log(daemon: Daemon) -> None:
     canary = f"canary-{secrets.token_hex(8)}"
     reply = daemon.post(daemon.letter(f"boom {canary}"))
-    assert (reply.status_code, reply.content) == (500, b"fault")
+    assert _seen(reply) == SILENCE
     log = daemon.log.read_text()
     assert "RuntimeError at echo_daemon.py" in log
     assert "ValueError at echo_daemon.py" in log
     assert canary not in log + reply.text + str(reply.headers)
 
 
-def test_a_refusal_and_a_bug_and_garbage_are_told_apart_by_one_fixed_word_each(daemon: Daemon) -> None:
-    assert _word(daemon.post(daemon.letter("refuse"))) == (403, "refused")
-    assert _word(daemon.post(b"garbage")) == (400, "malformed")
-    assert _word(daemon.post(b"")) == (400, "malformed")
-    assert _word(daemon.post(daemon.letter("fill"))) == (500, "fault")
+def test_a_refusal_a_bug_and_garbage_look_the_same_and_only_the_operator_is_told_which_it_was(daemon: Daemon) -> None:
+    assert daemon.reason(daemon.letter("refuse")) == "BudgetExceeded"
+    assert daemon.reason(daemon.letter("fill")) == "Fault"
+    assert daemon.reason(b"garbage") == "PeerError"
+    assert daemon.reason(b"") == "PeerError"
+    assert daemon.reason(daemon.letter("boom")) == "Fault"
 
 
 def test_a_letter_that_somebody_else_sealed_is_not_answered(daemon: Daemon) -> None:
     body = echo.ECHO.wire.encode(echo.Say("good morning"))
     letter = Letter("5e55", "echo", 0, "coordinator", "clinic", ("bank", "clinic"), body)
-    assert _word(daemon.post(seal(letter, Identity.generate()))) == (400, "malformed")
+    assert daemon.reason(seal(letter, Identity.generate())) == "PeerError"
 
 
-def test_a_letter_beyond_the_limit_is_turned_away_before_it_is_read(daemon: Daemon) -> None:
+def test_a_letter_beyond_the_limit_is_turned_away_before_it_is_read_and_with_the_same_word(daemon: Daemon) -> None:
     with socket.socket(socket.AF_UNIX) as raw:
         raw.connect(str(daemon.socket))
         raw.sendall(b"POST /letter HTTP/1.1\r\nHost: daemon\r\nContent-Length: 1099511627776\r\n\r\n")
         reply = b""
-        while not reply.endswith(b"too-large") and (piece := raw.recv(65536)):  # headers and word may come apart
+        while not reply.endswith(b"no-answer") and (piece := raw.recv(65536)):  # headers and word may come apart
             reply += piece
-    assert reply.startswith(b"HTTP/1.1 413")
-    assert reply.endswith(b"too-large")
+    assert reply.startswith(b"HTTP/1.1 503")
+    assert reply.endswith(b"no-answer")
+    assert daemon.status()["silent"]["TooLarge"] == 1
+
+
+def test_a_busy_daemon_looks_like_one_that_refuses(daemon: Daemon) -> None:
+    slow = threading.Thread(target=daemon.post, args=(daemon.letter("sleep 4"),))
+    slow.start()
+    time.sleep(0.3)
+    replies: list[object] = []
+
+    def post() -> None:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(daemon.socket)), timeout=60) as http:
+            replies.append(_seen(http.post("http://daemon/letter", content=b"garbage")))
+
+    crowd = [threading.Thread(target=post) for _ in range(MOST_WAITING + 4)]
+    for thread in [*crowd]:
+        thread.start()
+    for thread in [slow, *crowd]:
+        thread.join()
+    assert replies == [SILENCE] * len(crowd)
+    assert daemon.status()["silent"]["Busy"] >= 1
+
+
+def test_how_long_a_letter_was_looked_at_before_it_was_refused_is_told_only_in_grains(daemon: Daemon) -> None:
+    def seconds(letter: bytes) -> float:
+        begun = time.monotonic()
+        assert _seen(daemon.post(letter)) == SILENCE
+        return time.monotonic() - begun
+
+    at_once, later = seconds(b"garbage"), seconds(daemon.letter(f"refuse {GRAIN_S / 4}"))
+    assert GRAIN_S <= at_once < 1.5 * GRAIN_S
+    assert GRAIN_S <= later < 1.5 * GRAIN_S
 
 
 def test_the_status_is_coarse_and_there_while_a_letter_takes_its_time(daemon: Daemon) -> None:
@@ -162,10 +210,9 @@ def test_the_status_is_coarse_and_there_while_a_letter_takes_its_time(daemon: Da
     slow.start()
     time.sleep(0.2)
     begun = time.monotonic()
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(daemon.socket))) as http:
-        status = http.get("http://daemon/status").json()
+    status = daemon.status()
     assert time.monotonic() - begun < 1
-    assert set(status) == {"member", "loaded", "letters", "faults", "uptime_s"}
+    assert set(status) == {"member", "loaded", "letters", "silent", "uptime_s"}
     slow.join()
 
 
@@ -187,20 +234,29 @@ def test_two_letters_at_once_are_both_answered_one_after_the_other(daemon: Daemo
     assert len(set(replies)) == 1
 
 
-def test_only_the_owner_may_open_the_socket(daemon: Daemon) -> None:
+def test_only_the_owner_may_open_the_sockets(daemon: Daemon) -> None:
     assert stat.S_IMODE(daemon.socket.stat().st_mode) == 0o600
+    assert stat.S_IMODE(daemon.operator_socket.stat().st_mode) == 0o600
 
 
-def test_no_page_describes_the_service(daemon: Daemon) -> None:
-    for path in ("/", "/docs", "/openapi.json", "/redoc", "/letter"):
-        assert daemon.http.get(f"http://daemon{path}").status_code in (404, 405)
+def test_the_socket_of_letters_tells_nothing_but_answers(daemon: Daemon) -> None:
+    for path in ("/", "/status", "/ledger.json", "/metrics", "/docs", "/openapi.json", "/redoc", "/letter"):
+        for method in ("GET", "PUT", "OPTIONS", "HEAD"):
+            reply = daemon.http.request(method, f"http://daemon{path}")
+            assert (reply.status_code, dict(reply.headers)) == (SILENCE[0], SILENCE[2])
+            assert reply.content == (b"" if method == "HEAD" else SILENCE[1])
 
 
-def test_a_full_disk_is_said_in_one_word_and_the_letter_is_answered_once_there_is_room(daemon: Daemon) -> None:
+def test_no_letter_goes_in_by_the_operators_socket(daemon: Daemon) -> None:
+    reply = daemon.operator.post("http://daemon/letter", content=daemon.letter("good morning"))
+    assert reply.status_code == 404
+
+
+def test_a_full_disk_looks_like_a_refusal_and_the_letter_is_answered_once_there_is_room(daemon: Daemon) -> None:
     letter = daemon.letter("good morning " * 10_000)
     daemon.stop()
     daemon.start("90000")
-    assert _word(daemon.post(letter)) == (507, "storage")
+    assert daemon.reason(letter) == "ShelfUnavailable"
     assert "ShelfUnavailable" in daemon.log.read_text()
     daemon.stop()
     daemon.start()
@@ -235,5 +291,6 @@ def _post_and_lose(daemon: Daemon, letter: bytes) -> None:
         http.post("http://daemon/letter", content=letter)
 
 
-def _word(reply: httpx.Response) -> tuple[int, str]:
-    return reply.status_code, reply.text
+def _seen(reply: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
+    """Return all that is seen from outside."""
+    return reply.status_code, reply.content, dict(reply.headers)

@@ -40,7 +40,7 @@ class Up:
             )
 
     def status(self) -> dict[str, object]:
-        transport = httpx.HTTPTransport(uds=str(self.home / "run/daemon.sock"))
+        transport = httpx.HTTPTransport(uds=str(self.home / "run/operator.sock"))
         with httpx.Client(transport=transport) as http:
             return dict(http.get("http://daemon/status").json())
 

@@ -58,7 +58,7 @@ class Counter(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         try:
             answer = self.server.answer(body)  # type: ignore[attr-defined]
-            status = 200 if answer else 403
+            status = 200 if answer else 503
         except ConnectionError as garbage:  # break the protocol itself, with the error's text
             self.wfile.write(f"{garbage} {garbage}\r\n{garbage}\r\n".encode())
             return

@@ -147,14 +147,14 @@ def test_an_exception_in_a_member_carries_no_text_to_the_coordinator(town: Deplo
     assert canary.encode() not in everything(town)
 
 
-def test_a_member_that_refuses_is_missing_by_that_word(town: Deployment) -> None:
+def test_a_member_that_refuses_looks_like_one_that_cannot_answer(town: Deployment) -> None:
     member = town.members[1]
     member.answer = lambda _: b""
     try:
         view = town.await_run(town.client.submit(order(list(NAMES), plain=True, rounds=1)))
     finally:
         member.answer = member.house.mailbox.deliver
-    assert view["trips"][0]["silent"] == {"bob": "refused"}  # type: ignore[index]
+    assert view["trips"][0]["silent"] == {"bob": "no-answer"}  # type: ignore[index]
 
 
 def test_no_secret_lies_in_a_log_or_in_a_database(town: Deployment) -> None:

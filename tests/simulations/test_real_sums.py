@@ -88,7 +88,7 @@ def _await_daemon(nodes: Nodes, name: str) -> None:
     """Wait until the supervisor has started the daemon again, and it has its model."""
     import httpx
 
-    socket = nodes.homes[name] / "run" / "daemon.sock"
+    socket = nodes.homes[name] / "run" / "operator.sock"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
