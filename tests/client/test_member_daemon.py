@@ -234,7 +234,7 @@ def test_two_letters_at_once_are_both_answered_one_after_the_other(daemon: Daemo
     assert len(set(replies)) == 1
 
 
-def test_only_the_owner_may_open_the_sockets(daemon: Daemon) -> None:
+def test_only_the_owner_may_open_the_socket(daemon: Daemon) -> None:
     assert stat.S_IMODE(daemon.socket.stat().st_mode) == 0o600
     assert stat.S_IMODE(daemon.operator_socket.stat().st_mode) == 0o600
 
