@@ -281,7 +281,7 @@ def unamplified_losses(event: DpEvent) -> Iterator[float]:
     match event:
         case GaussianDpEvent() if event.noise_multiplier > 0:
             yield 1 / (2 * event.noise_multiplier**2)
-        case ZCDpEvent() if event.xi == 0:
+        case ZCDpEvent() if event.xi == 0 and event.rho > 0:
             yield event.rho
         case PoissonSampledDpEvent() | SelfComposedDpEvent():
             yield from unamplified_losses(event.event)

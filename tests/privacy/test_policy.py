@@ -1,12 +1,17 @@
 """A policy file is strict: what is mistyped is named, with the nearest known key, and nothing is guessed."""
 
-import pytest
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 
-from privacy.config import ConfigError
+import pytest
+from dp_accounting import GaussianDpEvent, LaplaceDpEvent
+
+from privacy.config import ConfigError, build
+from privacy.limits import NO_LIMITS, Limits
 from privacy.occasion import Occasion
 from privacy.policy import Budget, Permission, Policy
-from privacy.refusal import CrowdTooSmall, LevelForbidden
-from privacy.units import Level, Unit
+from privacy.refusal import CrowdTooSmall, Expired, LevelForbidden, NotRedacted
+from privacy.units import Kind, Level, Unit
 
 GOOD = """
 version = 1
@@ -55,6 +60,24 @@ def test_a_good_policy_is_read(tmp_path):
         ("smallest_crowd = 3", "attempts = 0", ["allow[0]", "attempts: expected at least 1"]),
         ("smallest_crowd = 3", "unsafe_plain_sum = 1", ["allow[0].unsafe_plain_sum", "expected bool"]),
         ("smallest_crowd = 3", "unsafe_plain = true", ["unknown key", "nearest known: unsafe_plain_sum"]),
+        ("smallest_crowd = 3", "releases_per_day = 0", ["releases_per_day: expected at least 1"]),
+        ("smallest_crowd = 3", "bytes_per_day = 0", ["bytes_per_day: expected at least 1"]),
+        ("smallest_crowd = 3", "disclosures = -1", ["disclosures: expected at least 0"]),
+        ("smallest_crowd = 3", "epsilon = 0", ["allow[0]", "epsilon: expected"]),
+        ("smallest_crowd = 3", "least_noise = 0", ["least_noise: expected a number above 0"]),
+        ("smallest_crowd = 3", "least_noise = nan", ["least_noise", "finite"]),
+        ("smallest_crowd = 3", "least_noise = 1\nunsafe_without_noise = true", ["least_noise: expected none"]),
+        ("smallest_crowd = 3", 'redaction = "a"\nunsafe_unredacted_text = true', ["redaction: expected none"]),
+        ("smallest_crowd = 3", "purposes = []", ["purposes: expected at least one"]),
+        ("smallest_crowd = 3", 'purposes = ["care", ""]', ["purposes", "none of them empty"]),
+        ("smallest_crowd = 3", 'purposes = "care"', ["allow[0].purposes", "an array"]),
+        ("smallest_crowd = 3", 'tells = ["value"]', ["tells: expected some of count, metric, timing, capability"]),
+        ("smallest_crowd = 3", 'tells = ["everything"]', ["allow[0].tells[0]", "expected one of"]),
+        ("smallest_crowd = 3", 'expires = "2030-12-31"', ["allow[0].expires", "a date", "2030-12-31"]),
+        ("smallest_crowd = 3", "expires = 2030-12-31T18:00:00Z", ["allow[0].expires", "a date without a time"]),
+        ("smallest_crowd = 3", "expires = 2030-13-31", ["not TOML"]),
+        ("epsilon = 8", "epsilon = 8\napproximate_delta = 1e-5", ["approximate_delta: expected", "less than delta"]),
+        ("epsilon = 8", "epsilon = 8\ndisclosures = -1", ["disclosures: expected at least 0"]),
         ("version = 1", "version = 2", ["version: expected 1"]),
         ("version = 1", "version = 1\nunsafe = 1", ["unsafe", "unknown key", "unsafe_seeded_randomness"]),
         ("version = 1", "version = ", ["not TOML", "line 2"]),
@@ -180,3 +203,133 @@ def test_a_sum_in_which_all_the_others_may_collude_is_refused_unless_the_own_noi
         with pytest.raises(CrowdTooSmall, match=f"5 members, the policy asks for {colluding + 2}"):
             policy.permit_sum(asked(5), 5, colluding, 1, local_noise=False)
         policy.permit_sum(asked(5), 5, colluding, 1, local_noise=True)
+
+
+FULL = """
+epsilon = 2.5
+least_noise = 0.8
+redaction = "names"
+releases_per_day = 10
+bytes_per_day = 1_000_000
+disclosures = 3
+expires = 2030-12-31
+purposes = ["care"]
+approval = true
+tells = ["count", "timing"]
+"""
+EVE, NEW_YEAR = datetime(2030, 12, 31, 23, 59, tzinfo=UTC), datetime(2031, 1, 1, tzinfo=UTC)
+
+
+def test_every_key_of_a_permission_is_read(tmp_path):
+    (permission,) = load(tmp_path, GOOD + FULL).allow
+    assert permission.limits == Limits(2.5, 10, 1_000_000, 3, True)
+    assert (permission.least_noise, permission.redaction, permission.expires) == (0.8, "names", date(2030, 12, 31))
+    assert (permission.purposes, permission.tells) == (("care",), (Kind.COUNT, Kind.TIMING))
+
+
+def test_what_a_policy_does_not_say_bounds_nothing_in_the_ledger_and_lets_nothing_be_told(tmp_path):
+    policy = load(tmp_path, GOOD)
+    assert policy.permit(asked(), noisy=True, summed=True) == NO_LIMITS
+    for kind in (Kind.COUNT, Kind.METRIC, Kind.TIMING, Kind.CAPABILITY):
+        with pytest.raises(LevelForbidden, match="not in tells"):
+            policy.permit(asked(), noisy=False, kind=kind)
+
+
+def test_what_is_permitted_comes_with_what_the_ledger_has_to_check():
+    policy = policy_with(epsilon=1.5, approval=True)
+    assert policy.permit(asked(), noisy=True, summed=True) == Limits(epsilon=1.5, approval=True)
+
+
+def test_a_partner_that_comes_back_after_the_last_day_is_refused_at_every_letter():
+    policy = policy_with(expires=date(2030, 12, 31))
+    policy.permit(asked(), noisy=True, summed=True, at=EVE)
+    policy.consider(asked(), noisy=True, summed=True, at=EVE)
+    policy.permit_sum(asked(), 5, 1, 1, local_noise=True, at=EVE)
+    for late in (
+        lambda: policy.permit(asked(), noisy=True, summed=True, at=NEW_YEAR),
+        lambda: policy.consider(asked(), noisy=True, summed=True, at=NEW_YEAR),
+        lambda: policy.permit_sum(asked(), 5, 1, 1, local_noise=True, at=NEW_YEAR),
+        lambda: policy.permit(asked(), noisy=False, kind=Kind.KEYS, at=NEW_YEAR),
+    ):
+        with pytest.raises(Expired, match="2030-12-31"):
+            late()
+
+
+def test_an_expired_permission_is_refused_by_the_clock_too():
+    with pytest.raises(Expired):
+        policy_with(expires=date(2001, 1, 1)).permit(asked(), noisy=True, summed=True)
+
+
+def test_a_purpose_that_is_not_named_is_refused_at_every_letter_and_not_repeated():
+    policy, care = policy_with(purposes=("care",)), replace(asked(), purpose="care")
+    policy.permit(care, noisy=True, summed=True)
+    policy.permit_sum(care, 5, 1, 1, local_noise=True)
+    for purpose in ("", "canary", "care ", "CARE"):
+        other = replace(asked(), purpose=purpose)
+        for ask in (
+            lambda o=other: policy.permit(o, noisy=True, summed=True),
+            lambda o=other: policy.permit_sum(o, 5, 1, 1, local_noise=True),
+        ):
+            with pytest.raises(LevelForbidden) as refused:
+                ask()
+            assert "canary" not in str(refused.value)
+
+
+def test_less_noise_than_the_floor_is_refused_and_so_is_noise_that_nobody_tells():
+    policy = policy_with(least_noise=1.0)
+    policy.permit(asked(), noisy=True, summed=True, event=GaussianDpEvent(1.0))
+    for event in (GaussianDpEvent(0.99), LaplaceDpEvent(9.0), None):
+        with pytest.raises(LevelForbidden, match="least_noise"):
+            policy.permit(asked(), noisy=True, summed=True, event=event)
+
+
+def test_before_any_work_a_noise_floor_is_not_judged_and_all_the_rest_is():
+    policy = policy_with(least_noise=1.0, smallest_crowd=4)
+    policy.consider(asked(4), noisy=True, summed=True)
+    with pytest.raises(CrowdTooSmall):
+        policy.consider(asked(3), noisy=True, summed=True)
+    with pytest.raises(LevelForbidden, match="unsafe_without_noise"):
+        policy.consider(asked(), noisy=False, summed=True)
+    with pytest.raises(LevelForbidden, match="unsafe_plain_sum"):
+        policy.consider(asked(), noisy=True, summed=False)
+
+
+TEXT = Occasion("session", 1, "quote", Level.TEXT, "ed25519:abc", 5)
+
+
+def quoting(**changes: object) -> Policy:
+    allowed = Permission("ed25519:abc", Level.TEXT, ("quote",), unsafe_without_noise=True, **changes)
+    return Policy(1, Budget(8.0, 1e-5), (allowed,))
+
+
+def test_text_that_the_policys_profile_has_not_redacted_is_refused():
+    redacted = replace(TEXT, redaction="names")
+    quoting(redaction="names").permit(redacted, noisy=False, kind=Kind.TEXT)
+    quoting(unsafe_unredacted_text=True).permit(TEXT, noisy=False, kind=Kind.TEXT)
+    for policy, occasion in (
+        (quoting(), TEXT),
+        (quoting(), redacted),
+        (quoting(redaction="names"), TEXT),
+        (quoting(redaction="names"), replace(TEXT, redaction="nothing")),
+    ):
+        with pytest.raises(NotRedacted):
+            policy.permit(occasion, noisy=False, kind=Kind.TEXT)
+
+
+def test_text_does_not_slip_out_as_a_value_nor_at_the_level_of_weights():
+    with pytest.raises(NotRedacted):
+        quoting(unsafe_plain_sum=True).permit(TEXT, noisy=False)
+    with pytest.raises(NotRedacted):
+        policy_with(unsafe_without_noise=True).permit(asked(), noisy=False, kind=Kind.TEXT)
+
+
+@dataclass(frozen=True)
+class When:
+    at: datetime
+
+
+def test_a_time_in_a_file_says_its_offset_or_is_refused():
+    assert build(When, {"at": NEW_YEAR}, "file").at == NEW_YEAR
+    for bad in (datetime(2031, 1, 1), date(2031, 1, 1), "2031-01-01T00:00:00Z"):
+        with pytest.raises(ConfigError, match=r"file: at: expected a date and time with its offset"):
+            build(When, {"at": bad}, "file")
