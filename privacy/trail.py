@@ -6,13 +6,13 @@ One signed head fixes every line before it. Lines hold names, counts, limits and
 Cites: RFC 9162, section 2.1 (the tree); Crosby and Wallach 2009 (why a chain alone is slow to prove things with).
 """
 
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import repeat
 from typing import Self
 
 Field = str | int | bool | None
@@ -38,9 +38,11 @@ HEAD_LABEL = b"parley/v1/trail-head"  # for Identity.sign and PublicKey.verify
 LONGEST_LINE = 65_536  # characters
 _LINK = b"parley/v1/trail-link\0"
 _OWN = frozenset({"seq", "at", "kind"})
-_NAME = re.compile(r"[a-z][a-z_]{0,31}")
-_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_NAME = functools.lru_cache(1024)(re.compile(r"[a-z][a-z_]{0,31}").fullmatch)  # few names, many lines
+_TYPES = {str, int, bool}
+_STAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z").fullmatch
 _TRAIL = re.compile(r"[0-9a-f]{16,64}")
+_read = json.JSONDecoder().raw_decode  # what follows the first value is found when the two texts are compared
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
 
 
@@ -55,9 +57,9 @@ def line(seq: int, at: str, kind: str, fields: Mapping[str, Field]) -> str:
     Units:  seq counts from 1; at as `stamp` makes it.
     Raises: ValueError, which quotes no field's content.
     """
-    if type(seq) is not int or seq < 1 or not _STAMP.fullmatch(at) or kind not in KINDS:
+    if type(seq) is not int or seq < 1 or not _STAMP(at) or kind not in KINDS:
         raise ValueError("a line has a number from 1, a time in UTC to the microsecond, and a known kind")
-    if any(name in _OWN or not _NAME.fullmatch(name) for name in fields):
+    if any(name in _OWN or not _NAME(name) for name in fields):
         raise ValueError("a field's name is lower case letters, and not seq, at or kind")
     if any(type(value) not in (str, int, bool, type(None)) for value in fields.values()):
         raise ValueError("a field is a text, a whole number or a truth value")
@@ -71,7 +73,7 @@ def line(seq: int, at: str, kind: str, fields: Mapping[str, Field]) -> str:
 def parse(text: str) -> dict[str, str | int | bool]:
     """Return a line's fields with its seq, at and kind. Raises: ValueError unless `line` could have written it."""
     try:
-        found = json.loads(text) if len(text) <= LONGEST_LINE else None
+        found = _read(text)[0] if len(text) <= LONGEST_LINE else None
     except RecursionError:
         found = None
     if type(found) is not dict or not _well_formed(found) or _canonical(found) != text:
@@ -96,6 +98,24 @@ def node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\1" + left + right).digest()
 
 
+def grow(peaks: list[bytes], size: int, top: bytes) -> None:
+    """Add a leaf, in place, to the peaks of a tree of `size` leaves; as many merge as the size ends in ones."""
+    while size & 1:
+        top = node(peaks.pop(), top)
+        size >>= 1
+    peaks.append(top)
+
+
+def root(peaks: Sequence[bytes]) -> bytes:
+    """Return the Merkle tree hash of the tree with these peaks (RFC 9162, section 2.1.1)."""
+    if not peaks:
+        return hashlib.sha256().digest()
+    *rest, top = peaks
+    for left in reversed(rest):
+        top = node(left, top)
+    return top
+
+
 @dataclass(frozen=True, slots=True)
 class Peaks:
     """Hold what a growing tree must remember: one hash for each 1 in the binary form of its size, largest first."""
@@ -113,20 +133,13 @@ class Peaks:
 
     def added_leaf(self, top: bytes) -> "Peaks":
         """Return the peaks with one leaf more."""
-        merged = (~self.size & (self.size + 1)).bit_length() - 1  # as many peaks merge as the size ends in ones
-        kept = len(self.hashes) - merged
-        for left in reversed(self.hashes[kept:]):
-            top = node(left, top)
-        return Peaks(self.size + 1, (*self.hashes[:kept], top))
+        hashes = list(self.hashes)
+        grow(hashes, self.size, top)
+        return Peaks(self.size + 1, tuple(hashes))
 
     def root(self) -> bytes:
         """Return the Merkle tree hash over all lines (RFC 9162, section 2.1.1)."""
-        if not self.hashes:
-            return hashlib.sha256().digest()
-        *rest, top = self.hashes
-        for left in reversed(rest):
-            top = node(left, top)
-        return top
+        return root(self.hashes)
 
     def to_bytes(self) -> bytes:
         """Return 8 bytes of size and 32 for each peak."""
@@ -153,9 +166,7 @@ class Head:
     def __post_init__(self) -> None:
         if not _TRAIL.fullmatch(self.trail) or type(self.seq) is not int or self.seq < 0:
             raise ValueError("a head has a trail's id in hex, and a number of lines")
-        if not (_STAMP.fullmatch(self.at) if self.seq else self.at == "") or {len(self.chain), len(self.root)} != {
-            32
-        }:
+        if not (_STAMP(self.at) if self.seq else self.at == "") or {len(self.chain), len(self.root)} != {32}:
             raise ValueError("a head has the time of its last line, a link and a root")
 
     def signed_bytes(self) -> bytes:
@@ -215,15 +226,15 @@ class SignedHead:
 
 
 def _well_formed(found: dict[str, object]) -> bool:
-    seq, at, kind = found.get("seq"), found.get("at"), found.get("kind")
+    seq, at = found.get("seq"), found.get("at")
     return (
         type(seq) is int
         and seq >= 1
         and type(at) is str
-        and _STAMP.fullmatch(at) is not None
-        and kind in KINDS
-        and all(map(_NAME.fullmatch, found))
-        and all(map(isinstance, found.values(), repeat((str, int))))
+        and _STAMP(at) is not None
+        and found.get("kind") in KINDS
+        and all(map(_NAME, found))
+        and {*map(type, found.values())} <= _TYPES
     )
 
 
