@@ -6,7 +6,6 @@ import pytest
 from dp_accounting import (
     ComposedDpEvent,
     GaussianDpEvent,
-    LaplaceDpEvent,
     NonPrivateDpEvent,
     PoissonSampledDpEvent,
     SelfComposedDpEvent,
@@ -93,7 +92,6 @@ def test_an_event_survives_the_ledger(event):
     "event",
     [
         NonPrivateDpEvent(),
-        LaplaceDpEvent(1.0),
         GaussianDpEvent(0.0),
         GaussianDpEvent(math.inf),
         GaussianDpEvent(math.nan),
