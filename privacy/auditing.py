@@ -53,23 +53,23 @@ def check(
     lines: Iterable[str],
     heads: Sequence[SignedHead],
     verify: Verify,
-    witness: SignedHead | None = None,
+    witnesses: Sequence[SignedHead] = (),
     *,
     trail: str,
     every_signature: bool = False,
     links: Iterable[bytes] | None = None,
 ) -> Report:
-    """Follow `lines` from the first to the last, and hold them against every head and against `witness`.
+    """Follow the lines of `trail` from the first to the last, and hold them against every head and every witness.
 
-    Every head's link is compared. Signatures are verified of the newest head of each key and of the witness; of all
+    Every head's link is compared. Signatures are verified of the newest head of each key and of witnesses; of all
     heads with `every_signature`, and where those do not hold. `verify` says whether a key is one that the caller
-    trusts and the signature its own. `witness` is a head that somebody else kept: it finds what was cut off together
+    trusts and the signature its own. A witness is a head that was kept elsewhere: it finds what was cut off together
     with the heads that spoke of it. `links` are those stored beside the lines: they say which line was edited.
 
     Trusts: the holders of the keys not to have signed two histories; a witness from the other one shows it.
     """
-    everything = [*heads, *([witness] if witness else ())]
-    asked = everything if every_signature else [*_newest(heads), *([witness] if witness else ())]
+    everything = [*heads, *witnesses]
+    asked = everything if every_signature else [*_newest(heads), *witnesses]
     walk = _Walk({h.head.seq for h in everything}, {h.head.seq for h in asked})
     walk.follow(lines, links)
     judged = _Judged(walk, trail, verify, everything)

@@ -1,0 +1,257 @@
+"""Audit a trail: verify it with public keys alone, prove one line of it, and reconcile two members' trails."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from client.trails import PROOF, Trail, Unreadable, opened, read_head, remembered, write_export
+from privacy.auditing import Fault, Report, Verify, check
+from privacy.proofs import Proof, inclusion
+from privacy.trail import HEAD_LABEL, SignedHead, leaf, parse
+from protocols.faults import PeerError
+from protocols.keys import PublicKey
+
+Fields = dict[str, str | int | bool]
+_TAKEN = b"parley/v1/taken"
+_TOLD = ("collaboration", "level", "partner", "purpose", "crowd", "summed", "plan", "members")
+_ENTITLED = ("charged", "disclosed", "said")
+
+
+def verify(
+    source: Path, keys: Collection[PublicKey] = (), witness: Path | None = None, *, every_signature: bool = False
+) -> Report:
+    """Return what is wrong with the trail of a home or of an exported file, held against signatures by `keys`.
+
+    A home's own key counts as named, and the head that it kept beside its answers as a witness.
+    Raises: Unreadable; ConfigError for a home that is none.
+    """
+    witnesses = [read_head(witness)] if witness is not None else []
+    if source.is_dir() and (kept := remembered(source)) is not None:
+        witnesses.append(kept)
+    with opened(source) as trail:
+        named = {str(key): key for key in keys}
+        if trail.end is not None:
+            named.setdefault(trail.key, PublicKey.parse(trail.key))
+        if not named:
+            raise Unreadable(f"{source}: name the key that its heads should be signed by; the file cannot say it")
+        report = _checked(trail, trusting(named.values()), witnesses, every_signature=every_signature)
+        return _ended(_explained_keys(report, trail, set(named)), trail.end)
+
+
+def trusting(keys: Collection[PublicKey]) -> Verify:
+    """Return what says whether a head's signature is by one of these keys."""
+    known = {str(key): key for key in keys}
+
+    def holds(key: str, data: bytes, signature: bytes) -> bool:
+        return key in known and _signed(known[key], HEAD_LABEL, data, signature)
+
+    return holds
+
+
+def export(home: Path, out: Path) -> int:
+    """Write a home's trail into a new file for an auditor; return how many lines it has.
+
+    Learns:  whoever reads it: who asked what and when, for which collaborations, and what it cost; no value, no text.
+    Raises:  Unreadable, ConfigError, FileExistsError.
+    """
+    with opened(home) as trail:
+        return write_export(trail, out)
+
+
+def prove(source: Path, seq: int, out: Path) -> SignedHead:
+    """Write a proof that line `seq` is in the trail into a new file, under its newest signed head; return that head.
+
+    Learns:  whoever reads it: that line, and how many lines there were; nothing of the others.
+    Raises:  Unreadable, also if no signed head covers the line; FileExistsError.
+    """
+    with opened(source) as trail:
+        own = [h for h in trail.heads if not trail.key or h.key == trail.key]
+        head = max(own, key=lambda h: h.head.seq, default=None)
+        if head is None or not 1 <= seq <= head.head.seq:
+            raise Unreadable(f"{source}: no signed head covers line {seq}")
+        lines = [line for _, line in zip(range(head.head.seq), trail.lines(), strict=False)]
+    if len(lines) < head.head.seq:
+        raise Unreadable(f"{source}: lines are missing")
+    proof = inclusion([leaf(line.encode("ascii", "replace").decode()) for line in lines], seq - 1)
+    if not proof.holds(lines[seq - 1], head.head):
+        raise Unreadable(f"{source}: the lines are not those that the head was signed for: verify it")
+    found = {
+        "format": PROOF,
+        "line": lines[seq - 1],
+        "path": [one.hex() for one in proof.path],
+        "head": json.loads(head.to_json()),
+    }
+    out.touch(mode=0o600, exist_ok=False)
+    out.write_text(json.dumps(found) + "\n", encoding="ascii")
+    return head
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """Hold a line and the head it is under; `holds` says whether the head's signature and the proof are right."""
+
+    line: str
+    head: SignedHead
+    holds: bool
+
+
+def check_proof(file: Path, keys: Collection[PublicKey]) -> Proven:
+    """Return what a proof shows to whoever has these keys. Raises: Unreadable."""
+    try:
+        found = json.loads(file.read_text(encoding="ascii"))
+        if found["format"] != PROOF or not isinstance(found["line"], str):
+            raise ValueError("not a proof")
+        head = SignedHead.from_fields(found["head"])
+        seq = int(parse(found["line"])["seq"])
+        proof = Proof(seq, head.head.seq, tuple(bytes.fromhex(one) for one in found["path"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as wrong:
+        raise Unreadable(f"{file}: not a proof that parley wrote, or broken ({type(wrong).__name__})") from None
+    genuine = trusting(keys)(head.key, head.head.signed_bytes(), head.signature)
+    return Proven(found["line"], head, genuine and proof.holds(found["line"], head.head))
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Say on which occasion two members were told different things, or whose evidence does not hold."""
+
+    session: str
+    number: int
+    what: str
+
+
+def reconcile(one: Path, other: Path, keys: Collection[PublicKey] = ()) -> tuple[int, tuple[Difference, ...]]:
+    """Return on how many occasions both homes answered, and where their trails contradict each other or a receipt.
+
+    Without `keys` each trail is held against the key that the file itself names: good only among those who know it.
+    Raises: Unreadable, ConfigError.
+    """
+    with opened(one) as a, opened(other) as b:
+        differences = [*_unsound(a, keys), *_unsound(b, keys)]
+        mine, theirs = _Told.by(a), _Told.by(b)
+    both = sorted(mine.told.keys() & theirs.told.keys())
+    for session, number, kind in both:
+        for name in _TOLD:
+            left, right = (one.told[session, number, kind].get(name) for one in (mine, theirs))
+            if left is not None and right is not None and left != right:
+                differences.append(Difference(session, number, f"{name} is not the same in the two trails"))
+    return len({key[:2] for key in both}), (*differences, *mine.broken, *theirs.broken)
+
+
+@dataclass
+class _Told:
+    """Collect what one member was told on each occasion, and which receipts do not hold."""
+
+    told: dict[tuple[str, int, str], dict[str, set[str | int | bool]]] = field(default_factory=dict)
+    broken: list[Difference] = field(default_factory=list)
+
+    @classmethod
+    def by(cls, trail: Trail) -> "_Told":
+        """Read a trail of one home; other homes' sessions on the same ledger are left out."""
+        found, answers = cls(), dict[tuple[str, int], str]()
+        for fields in _occasions(trail):
+            session, number = str(fields["session"]), int(fields["number"])
+            key = session.rpartition("@")[0] or session, number
+            if fields["kind"] == "emitted":
+                answers[key] = str(fields.get("answer"))
+            elif fields["kind"] == "receipt":
+                found._receipt(trail, fields, key, answers.get(key))
+            else:
+                told = found.told.setdefault((*key, str(fields["kind"])), defaultdict(set))
+                for name in _TOLD:
+                    if name in fields:
+                        told[name].add(fields[name])
+        return found
+
+    def _receipt(self, trail: Trail, fields: Fields, key: tuple[str, int], answer: str | None) -> None:
+        if fields.get("answer") != answer or answer is None:
+            self.broken.append(Difference(*key, f"{trail.member}: a receipt for an answer that never left"))
+        elif trail.member and not _receipt_holds(trail.member, fields, key, answer):
+            self.broken.append(Difference(*key, f"{trail.member}: a receipt whose signature does not verify"))
+
+
+def taken_bytes(session: str, number: int, member: str, answer: bytes) -> bytes:
+    """Return what a coordinator signs to say that it has an answer."""
+    names = b"".join(len(n.encode()).to_bytes(4, "big") + n.encode() for n in (session, member))
+    return names + number.to_bytes(8, "big") + answer
+
+
+def _receipt_holds(member: str, fields: Fields, key: tuple[str, int], answer: str) -> bool:
+    try:
+        partner = PublicKey.parse(str(fields["partner"]))
+        signature, digest = bytes.fromhex(str(fields["signature"])), bytes.fromhex(answer)
+        signed = taken_bytes(*key, member, digest)
+    except (ValueError, KeyError, OverflowError):
+        return False
+    return _signed(partner, _TAKEN, signed, signature)
+
+
+def _occasions(trail: Trail) -> Iterator[Fields]:
+    """Give the lines of this home's occasions; a line that is none is left to `check`."""
+    for line in trail.lines():
+        try:
+            fields = parse(line)
+        except ValueError:
+            continue
+        if fields["kind"] not in (*_ENTITLED, "emitted", "receipt") or not {"session", "number"} <= fields.keys():
+            continue
+        who = str(fields["session"]).rpartition("@")[2]
+        if (
+            not trail.member
+            or who == _who(str(fields.get("partner", "")), trail)
+            or "@" not in str(fields["session"])
+        ):
+            yield fields
+
+
+def _who(partner: str, trail: Trail) -> str:
+    """Return by what a home marks its sessions on a ledger that others may share."""
+    return hashlib.sha256(f"{partner}\n{trail.member}\n{trail.key}".encode()).hexdigest()[:16]
+
+
+def _signed(key: PublicKey, label: bytes, data: bytes, signature: bytes) -> bool:
+    try:
+        key.verify(label, data, signature)
+    except PeerError:
+        return False
+    return True
+
+
+def _checked(trail: Trail, verify_: Verify, witnesses: list[SignedHead], *, every_signature: bool) -> Report:
+    links = trail.links() if trail.links is not None else None
+    return check(
+        trail.lines(), trail.heads, verify_, witnesses, trail=trail.id, every_signature=every_signature, links=links
+    )
+
+
+def _explained_keys(report: Report, trail: Trail, named: set[str]) -> Report:
+    """Add which keys signed heads and were not named."""
+    others = sorted({h.key for h in trail.heads} - named)
+    faults = [Fault(0, f"signed by {printable(key)}, which was not named") for key in others]
+    return replace(report, faults=(*faults, *report.faults))
+
+
+def _ended(report: Report, end: tuple[int, bytes] | None) -> Report:
+    """Add that a ledger's own end is not where its lines end."""
+    if end is None or report.faults or end == (report.head.seq, report.head.chain):
+        return report
+    missing = end[0] > report.head.seq
+    what = f"lines up to {end[0]} were written, and are missing" if missing else "lines that the ledger never wrote"
+    return replace(report, faults=(Fault(min(end[0], report.head.seq) + 1, what),))
+
+
+def _unsound(trail: Trail, keys: Collection[PublicKey]) -> list[Difference]:
+    try:
+        trusted = [*keys] or [PublicKey.parse(key) for key in ({trail.key} if trail.key else set())]
+    except ValueError:
+        raise Unreadable("an export that names no key of its own") from None
+    report = _checked(trail, trusting(trusted), [], every_signature=False)
+    whose = trail.member or trail.id
+    return [Difference("", 0, f"{whose}: the trail is not sound: {fault}") for fault in report.faults[:1]]
+
+
+def printable(text: str) -> str:
+    """Return a name that somebody else chose, if it can do no harm on a terminal."""
+    return text[:64] if text.isascii() and text.isprintable() else "a name that cannot be printed"

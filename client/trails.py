@@ -1,0 +1,179 @@
+"""Read an audit trail where it lies, in a home's ledger or in an exported file; and write one for an auditor.
+
+export = JSON Lines: {"format": "parley-trail/1", "trail": ...}, the lines as they are, then the signed heads
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.folder import Folder
+from client.opening import identity_of
+from client.settings import Settings
+from privacy.refusal import LedgerUnavailable
+from privacy.schema import connect
+from privacy.trail import Head, SignedHead, parse
+
+EXPORT, PROOF = "parley-trail/1", "parley-proof/1"
+_HEAD = b'{"head":'  # no line of a trail begins so: "at" comes before "head"
+_HEADS = (
+    "SELECT heads.seq, heads.key, heads.root, heads.signature, entries.line, entries.hash"
+    " FROM heads LEFT JOIN entries ON entries.seq = heads.seq ORDER BY heads.seq, heads.key"
+)
+
+
+class Unreadable(Exception):
+    """Say that a file is none of ours, or broken; it names the file and what was expected, and quotes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """Give the lines of one trail, in order, as often as one asks, and the heads that were signed for it.
+
+    `member` and `key` are the home's that it was taken from. `links` are those stored beside the lines, and `end` is
+    the number and the link of the last line as the ledger itself has it: an export has neither.
+    """
+
+    id: str
+    lines: Callable[[], Iterator[str]]
+    heads: tuple[SignedHead, ...]
+    member: str = ""
+    key: str = ""
+    links: Callable[[], Iterator[bytes]] | None = None
+    end: tuple[int, bytes] | None = None
+
+
+@contextmanager
+def opened(source: Path) -> Iterator[Trail]:
+    """Give the trail of a home, as it is at this moment, or of an exported file. Raises: Unreadable, ConfigError."""
+    if not source.is_dir():
+        yield read_export(source)
+        return
+    folder = Folder(source.absolute())
+    settings = Settings.load(folder.settings)
+    file = settings.ledger_in(folder.root)
+    if not file.is_file():
+        raise Unreadable(f"{file}: the ledger is missing")
+    try:
+        with closing(connect(file, reading=True)) as db:
+            db.text_factory = _ascii
+            db.execute("BEGIN")  # one moment, whatever the daemon writes meanwhile
+            yield _trail_of(db, settings.member, str(identity_of(folder).public))
+    except (sqlite3.Error, LedgerUnavailable) as broken:
+        raise Unreadable(f"{file}: no ledger that can be read ({type(broken).__name__})") from None
+
+
+def remembered(home: Path) -> SignedHead | None:
+    """Return the newest head that the home kept beside its answers, if any: an old ledger is behind it."""
+    file = Folder(home.absolute()).mailbox
+    if not file.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'head'").fetchone():
+                return None
+            row = db.execute("SELECT head FROM head").fetchone()
+            return None if row is None else SignedHead.from_json(row[0])
+    except (sqlite3.Error, ValueError, TypeError):
+        raise Unreadable(f"{file}: the head that was kept there cannot be read") from None
+
+
+def read_export(file: Path) -> Trail:
+    """Return what an exported file holds. Raises: Unreadable."""
+    with _explained(file):
+        with file.open("rb") as rows:
+            header = _object(next(rows, b""))
+            heads = tuple(SignedHead.from_json(_line(row)) for row in _from_the_first_head(rows))
+        if header.get("format") != EXPORT:
+            raise ValueError("not an export")
+        trail, member, key = (header.get(name, "") for name in ("trail", "member", "key"))
+        if not (isinstance(trail, str) and isinstance(member, str) and isinstance(key, str)):
+            raise ValueError("not an export")
+        Head(trail, 0, "", bytes(32), bytes(32))  # is it a trail's id?
+    return Trail(trail, lambda: _lines(file), heads, member, key)
+
+
+def write_export(trail: Trail, out: Path) -> int:
+    """Write the trail into a new file that only its owner can read; return how many lines it has."""
+    count = 0
+    out.touch(mode=0o600, exist_ok=False)
+    with out.open("w", encoding="ascii", errors="replace", newline="\n") as file:
+        header = {"format": EXPORT, "key": trail.key, "member": trail.member, "trail": trail.id}
+        file.write(json.dumps(header) + "\n")
+        for count, line in enumerate(trail.lines(), 1):  # noqa: B007  # counted
+            file.write(line.replace("\n", "?") + "\n")
+        file.writelines(head.to_json() + "\n" for head in trail.heads)
+    return count
+
+
+def read_head(file: Path) -> SignedHead:
+    """Return the head that a file holds: alone, in a proof, or as the newest of an export. Raises: Unreadable."""
+    with _explained(file), file.open("rb") as rows:
+        first = _object(next(rows, b""))
+        if first.get("format") == EXPORT:
+            return max(read_export(file).heads, key=lambda h: h.head.seq)
+        return SignedHead.from_fields(first["head"] if first.get("format") == PROOF else first)
+
+
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RecursionError) as wrong:
+        raise Unreadable(f"{file}: not a file that parley wrote, or broken ({type(wrong).__name__})") from None
+
+
+def _trail_of(db: sqlite3.Connection, member: str, key: str) -> Trail:
+    trail, seq, chain = db.execute("SELECT id, seq, chain FROM trail").fetchone()
+    heads = []
+    for number, signer, root, signature, line, link in db.execute(_HEADS):
+        try:
+            head = Head(trail, number, str(parse(line)["at"]), link, root)
+        except (ValueError, TypeError):
+            continue  # its line is missing or none: that is found by following the lines
+        heads.append(SignedHead(head, signer, signature))
+
+    def lines() -> Iterator[str]:
+        for (line,) in db.execute("SELECT line FROM entries ORDER BY seq"):
+            yield line if isinstance(line, str) else ""
+
+    def links() -> Iterator[bytes]:
+        return (link for (link,) in db.execute("SELECT hash FROM entries ORDER BY seq"))
+
+    return Trail(trail, lines, tuple(heads), member, key, links, (seq, chain))
+
+
+def _ascii(data: bytes) -> str:
+    return data.decode("ascii", "replace")
+
+
+def _object(row: bytes) -> dict[str, object]:
+    found = json.loads(_line(row))
+    if not isinstance(found, dict):
+        raise ValueError("not an object")
+    return found
+
+
+def _line(row: bytes) -> str:
+    if not row.endswith(b"\n"):
+        raise ValueError("a line that does not end")
+    return row[:-1].decode("ascii")
+
+
+def _from_the_first_head(rows: Iterator[bytes]) -> Iterator[bytes]:
+    for row in rows:
+        if row.startswith(_HEAD):
+            yield row
+            yield from rows
+
+
+def _lines(file: Path) -> Iterator[str]:
+    with file.open("rb") as rows:
+        next(rows, None)
+        for row in rows:
+            if row.startswith(_HEAD):
+                return
+            yield row.removesuffix(b"\n").decode("ascii", "replace")
