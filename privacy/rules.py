@@ -4,20 +4,14 @@ Nothing is left out by leaving something empty: an empty `AllOf` or `AnyOf` cann
 unjudged is called `Unsafe...`.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Protocol
 
-from dp_accounting import (
-    ComposedDpEvent,
-    DpEvent,
-    GaussianDpEvent,
-    PoissonSampledDpEvent,
-    SelfComposedDpEvent,
-    ZCDpEvent,
-)
+from dp_accounting import DpEvent, GaussianDpEvent
 
+from privacy.curves import unamplified
+from privacy.events import require_known
 from privacy.occasion import Occasion
 from privacy.refusal import CrowdTooSmall, Expired, LevelForbidden, NotRedacted, Refused
 from privacy.units import Kind, Level
@@ -190,11 +184,19 @@ class NoiseAtLeast:
         """Raises: LevelForbidden, also for an event whose noise is not known here."""
         if not asked.noisy and asked.event is None:
             return  # nothing with an epsilon; whether that may leave at all is another rule's
-        if asked.event is None:
-            raise LevelForbidden("the policy asks for least_noise, and the noise is not known")
-        loudest = max(unamplified_losses(asked.event), default=float("inf"))
-        if not loudest <= 1 / (2 * self.multiplier**2):  # a NaN is refused too
-            raise LevelForbidden(f"less noise than the policy's least_noise, {self.multiplier:g}")
+        if asked.event is None or not _loudest(asked.event) <= _loudest(GaussianDpEvent(self.multiplier)):
+            raise LevelForbidden(
+                f"less noise than the policy's least_noise, {self.multiplier:g}, or none that is known"
+            )
+
+
+def _loudest(event: DpEvent) -> float:
+    """Return the largest loss of any mechanism in `event`, amplified by nothing; infinite where one is not known."""
+    try:
+        require_known(event)
+    except ValueError:
+        return float("inf")
+    return max(unamplified(event))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,22 +273,3 @@ class UnsafeUnredactedText:
 
     def judge(self, asked: Asked) -> None:
         """Return."""
-
-
-def unamplified_losses(event: DpEvent) -> Iterator[float]:
-    """Yield the zero-concentrated loss rho of every mechanism in `event`, once, and as if nothing were sampled.
-
-    Raises: LevelForbidden for an event in which no such loss is known.
-    """
-    match event:
-        case GaussianDpEvent() if event.noise_multiplier > 0:
-            yield 1 / (2 * event.noise_multiplier**2)
-        case ZCDpEvent() if event.xi == 0 and event.rho > 0:
-            yield event.rho
-        case PoissonSampledDpEvent() | SelfComposedDpEvent():
-            yield from unamplified_losses(event.event)
-        case ComposedDpEvent():
-            for inner in event.events:
-                yield from unamplified_losses(inner)
-        case _:
-            raise LevelForbidden("the policy asks for least_noise, and this mechanism's noise cannot be compared")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 import pytest
-from dp_accounting import GaussianDpEvent, LaplaceDpEvent
+from dp_accounting import GaussianDpEvent, NonPrivateDpEvent
 
 from privacy.config import ConfigError, build
 from privacy.limits import NO_LIMITS, Limits
@@ -278,7 +278,7 @@ def test_a_purpose_that_is_not_named_is_refused_at_every_letter_and_not_repeated
 def test_less_noise_than_the_floor_is_refused_and_so_is_noise_that_nobody_tells():
     policy = policy_with(least_noise=1.0)
     policy.permit(asked(), noisy=True, summed=True, event=GaussianDpEvent(1.0))
-    for event in (GaussianDpEvent(0.99), LaplaceDpEvent(9.0), None):
+    for event in (GaussianDpEvent(0.99), NonPrivateDpEvent(), None):
         with pytest.raises(LevelForbidden, match="least_noise"):
             policy.permit(asked(), noisy=True, summed=True, event=event)
 

@@ -18,6 +18,7 @@ from dp_accounting import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from privacy.events import DistributedGaussianSumDpEvent, PureDpEvent, RenyiDpEvent
 from privacy.occasion import Occasion
 from privacy.refusal import CrowdTooSmall, Expired, LevelForbidden, NotRedacted, Refused
 from privacy.rules import (
@@ -149,12 +150,14 @@ def dpsgd(multiplier: float) -> DpEvent:
     return SelfComposedDpEvent(PoissonSampledDpEvent(0.01, GaussianDpEvent(multiplier)), 500)
 
 
-@given(st.floats(0.01, 100), st.floats(0.01, 100))
+@given(st.floats(0.1, 100), st.floats(0.1, 100))
 def test_a_noise_floor_compares_the_mechanism_and_not_what_sampling_makes_of_it(least, multiplier):
     enough = multiplier >= least
-    if 1 / (2 * multiplier**2) == 1 / (2 * least**2):
-        return  # as near as a float tells them apart
-    for event in (GaussianDpEvent(multiplier), dpsgd(multiplier), ZCDpEvent(1 / (2 * multiplier**2))):
+    if abs(multiplier / least - 1) < 1e-9:
+        return  # as near as floats tell them apart
+    sum_ = DistributedGaussianSumDpEvent(bound=100.0, deviation=100 * multiplier / 2, honest=4, length=1)
+    alike = GaussianDpEvent(multiplier), LaplaceDpEvent(multiplier), PureDpEvent(1 / multiplier), sum_
+    for event in (*alike, dpsgd(multiplier), ZCDpEvent(1 / (2 * multiplier**2))):
         assert passes(NoiseAtLeast(least), asked(event=event)) is enough
 
 
@@ -174,7 +177,7 @@ def test_the_loudest_of_several_mechanisms_decides():
     "event",
     [
         None,
-        LaplaceDpEvent(50.0),
+        RenyiDpEvent(8.0, 1e-9),
         NonPrivateDpEvent(),
         UnsupportedDpEvent(),
         GaussianDpEvent(0.0),
