@@ -85,7 +85,7 @@ def _gaussian(event: Any) -> float:
     raise ValueError("an event of another kind")
 
 
-def _is_bounded_range(event: DpEvent) -> bool:
+def is_bounded_range(event: DpEvent) -> bool:
     """Return whether a mechanism is bounded-range, and so epsilon**2 / 8 zCDP. Cites: Cesar and Rogers 2021."""
     return isinstance(event, ExponentialMechanismDpEvent) or (
         isinstance(event, ReportNoisyMaxDpEvent) and event.noise == "gumbel"  # the same law
@@ -98,7 +98,7 @@ def _by_rho(event: Any, order: float, _relation: Relation) -> float:
 
 def _by_epsilon(event: Any, order: float, _relation: Relation) -> float:
     bound = of.pure(event.epsilon, order)
-    return min(bound, order * event.epsilon**2 / 8) if _is_bounded_range(event) else bound
+    return min(bound, order * event.epsilon**2 / 8) if is_bounded_range(event) else bound
 
 
 def _repeated(event: Any, order: float, relation: Relation) -> float:
@@ -129,7 +129,7 @@ def _poisson(event: Any, order: float, relation: Relation) -> float:
     for part in _innermost(inner):
         if isinstance(part, RandomizedResponseDpEvent | PMixedDpEvent | DistributedGaussianSumDpEvent):
             raise Incomparable(f"who takes part in a {type(part).__name__} is not sampled")
-    rho = _as_gaussian(inner)
+    rho = as_gaussian(inner)
     if rho is not None:
         return of.sampled_gaussian(rate, 1 / math.sqrt(2 * rho), order)
     return of.poisson(rate, lambda a: divergence(inner, a, relation), order)
@@ -146,16 +146,16 @@ def _innermost(event: DpEvent) -> Iterator[DpEvent]:
             yield event
 
 
-def _as_gaussian(event: Any) -> float | None:
+def as_gaussian(event: Any) -> float | None:
     """Return the rho of what is, on the same sample, as good as one Gaussian; None if it is not."""
     match event:
         case GaussianDpEvent() | HistogramDpEvent(discrete=False):
             return _gaussian(event)
         case SelfComposedDpEvent():
-            one = _as_gaussian(event.event)
+            one = as_gaussian(event.event)
             return None if one is None else event.count * one
         case ComposedDpEvent():
-            all_of = [_as_gaussian(e) for e in event.events]
+            all_of = [as_gaussian(e) for e in event.events]
             return None if None in all_of else sum(r for r in all_of if r is not None)
     return None
 
@@ -196,7 +196,7 @@ _RHO: Mapping[object, Callable[[Any], float]] = {
     LaplaceDpEvent: lambda e: 1 / (2 * e.noise_multiplier) / e.noise_multiplier,
     DiscreteLaplaceDpEvent: lambda e: (e.noise_parameter * e.sensitivity) ** 2 / 2,
     ExponentialMechanismDpEvent: lambda e: e.epsilon**2 / 8,
-    ReportNoisyMaxDpEvent: lambda e: e.epsilon**2 / (8 if _is_bounded_range(e) else 2),
+    ReportNoisyMaxDpEvent: lambda e: e.epsilon**2 / (8 if is_bounded_range(e) else 2),
     PermuteAndFlipDpEvent: lambda e: e.epsilon**2 / 2,
     AboveThresholdDpEvent: lambda e: e.epsilon**2 / 2,
     PureDpEvent: lambda e: e.epsilon**2 / 2,
