@@ -1,63 +1,49 @@
 """Record what left and what it adds up to; refuse to pass a budget. On disk before anything is let go.
 
-One SQLite file at the data's owner. Entries are only ever added. An account is (data set, unit), under one relation:
-the data, not the run, owns the budget, so two consortia that use the same data draw on the same account.
+One SQLite file at the data's owner. Lines are only ever added; they are the audit trail too. An account is
+(data set, unit), under one relation: the data, not the run, owns the budget, so two consortia that use the same data
+draw on the same account.
 """
 
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from dp_accounting import DpEvent
 
-from privacy import accountant
+from privacy import approvals, fingerprint, joining, releases
+from privacy.accounts import Account, cost_at, find, fresh, listed
+from privacy.approvals import Approval
+from privacy.book import Book, Clock, Writer
+from privacy.deciding import Decider
 from privacy.events import to_json
+from privacy.limits import NO_LIMITS, Limits
 from privacy.occasion import Occasion
-from privacy.policy import Budget
-from privacy.refusal import BudgetExceeded, LedgerUnavailable, Refused
-from privacy.units import Guarantee, Level, Relation, Unit
+from privacy.refusal import LedgerUnavailable, Refused, RolledBack
+from privacy.releases import Receipt, Release
+from privacy.schema import connect
+from privacy.statement import Decision, Share, Statement, statement
+from privacy.trail import Field, Head, SignedHead
+from privacy.units import Level
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS accounts (
-  id INTEGER PRIMARY KEY, dataset TEXT NOT NULL, unit TEXT NOT NULL, relation TEXT NOT NULL,
-  epsilon REAL NOT NULL, delta REAL NOT NULL, orders TEXT NOT NULL, record_tokens INTEGER NOT NULL,
-  totals TEXT NOT NULL,
-  UNIQUE (dataset, unit, relation));
-CREATE TABLE IF NOT EXISTS entries (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL REFERENCES accounts (id),
-  session TEXT NOT NULL, number INTEGER NOT NULL, collaboration TEXT NOT NULL, level TEXT NOT NULL,
-  partner TEXT NOT NULL, event TEXT, at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now')),
-  UNIQUE (session, number));
-CREATE TRIGGER IF NOT EXISTS entries_stay BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END;
-CREATE TRIGGER IF NOT EXISTS entries_last BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END;
-"""
+__all__ = ["Account", "Decision", "Entry", "Ledger", "Receipt", "Share", "Statement"]
 
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Name whose budget a release draws on, and what that budget is when the account is opened."""
-
-    dataset: str
-    budget: Budget
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """Prove that an entry is on disk. `event` is canonical JSON, or None for a disclosure (no epsilon)."""
-
-    seq: int
-    session: str
-    number: int
-    event: str | None
+T = TypeVar("T")
+_NOTED = frozenset({"policy", "roster", "started", "documents"})
+_CHUNK = 1000  # lines read at once
+_LINES = "SELECT seq, line FROM entries WHERE seq > ? ORDER BY seq LIMIT ?"
+_RELEASES = "SELECT seq, line FROM entries WHERE seq > ? AND kind IN ('charged', 'disclosed') ORDER BY seq LIMIT ?"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Show one line of the ledger; it holds no value and no text."""
+    """Show one release of the ledger; it holds no value and no text."""
 
     seq: int
     at: str
@@ -69,245 +55,226 @@ class Entry:
     event: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """State what one account has spent, what it may spend, and what has no epsilon at all."""
-
-    dataset: str
-    spent: Guarantee
-    limit: float
-    charges: int
-    disclosures: int
-
-
 class Ledger:
-    """Keep accounts and entries in one SQLite file (write-ahead log, full sync), safe for many processes.
+    """Keep accounts and lines in one SQLite file (write-ahead log, full sync), safe for many threads and processes.
 
     Only a simulation may do without `durable`: where a crash of the machine ends everything, nothing has left.
+    Raises:  LedgerUnavailable from every method, if the file cannot be read or written.
     """
 
-    def __init__(self, file: Path, *, durable: bool = True) -> None:
+    def __init__(self, file: Path, *, durable: bool = True, clock: Clock = time.time) -> None:
         self._file = file
-        self._lock = threading.Lock()
-        try:
-            self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
-            self._db.executescript(_SCHEMA)
-            file.chmod(0o600)
-        except (sqlite3.Error, OSError) as broken:
-            raise LedgerUnavailable(f"{file.name}: {type(broken).__name__}") from None
+        self._writer = Writer(file, connect(file, durable=durable), clock)
+        self._reader = connect(file, reading=True)
+        self._reading = threading.Lock()
+        self._decider = Decider(self._reader, clock)
 
     def close(self) -> None:
         """Close the file; what was charged is on disk already."""
-        self._db.close()
+        self._reader.close()
+        self._writer.db.close()
 
-    def charge(self, account: Account, event: DpEvent, occasion: Occasion) -> Receipt:
+    def charge(self, account: Account, event: DpEvent, occasion: Occasion, limits: Limits = NO_LIMITS) -> Receipt:
         """Write the charge durably and return its receipt; the noise may be drawn only then.
 
         The same occasion with the same event is the same release: it returns the receipt it had, and nothing is
-        charged twice. The same occasion with another event is refused.
-        Raises: BudgetExceeded, Refused, LedgerUnavailable; then nothing was charged.
+        charged twice. The same occasion with another event is refused, and any on which an answer has left.
+        Raises: Refused, BudgetExceeded and others of its kind; then nothing was charged.
         """
-        return self._enter(account, occasion, to_json(event), event)
+        return self._enter(self._priced(account, event, occasion, limits))
 
-    def require_room(self, account: Account, event: DpEvent, occasion: Occasion) -> None:
+    def disclose(
+        self, account: Account, occasion: Occasion, limits: Limits = NO_LIMITS, kind: str = "value"
+    ) -> Receipt:
+        """Write down a release that has no epsilon. Raises: Refused."""
+        return self._enter(Release(account, occasion, limits, kind, "disclosed", None))
+
+    def say(self, account: Account, occasion: Occasion, kind: str = "keys") -> Receipt:
+        """Write down a message that holds nothing of the data. Raises: Refused."""
+        return self._enter(Release(account, occasion, NO_LIMITS, kind, "said", None))
+
+    def require_room(self, account: Account, event: DpEvent, occasion: Occasion, limits: Limits = NO_LIMITS) -> None:
         """Return if `event` would fit into the account now; nothing is charged or reserved.
 
         For asking about a whole run on its first occasion, so that a run that cannot be finished is refused before
         it has cost anything. An occasion that was charged already has begun: there is nothing to ask.
-        Raises: BudgetExceeded, Refused, LedgerUnavailable.
+        Raises: Refused.
         """
-        with self._transaction() as db:
-            if _entry(db, occasion) is not None:
-                return
-            row = _find(db, account) or _fresh(account.budget)
-            _totals(row, accountant.cost(event, row.orders), account.budget.epsilon)
+        release = self._priced(account, event, occasion, limits)
+        refusal = self._writer.run(lambda book: releases.rehearse(book, release))
+        if refusal is not None:
+            raise refusal
 
-    def disclose(self, account: Account, occasion: Occasion) -> Receipt:
-        """Write down a release that has no epsilon. Raises: Refused, LedgerUnavailable."""
-        return self._enter(account, occasion, None, None)
+    def decide(
+        self, account: Account, event: DpEvent, limits: Limits, partner: str, level: Level, collaboration: str
+    ) -> Decision:
+        """Answer what is spent and whether `event` would fit, in microseconds, however long the trail is.
+
+        It reserves nothing: only a charge does. Raises: Refused, if the account was opened with something else.
+        """
+        with self._reading, _failing(self._file):
+            return self._decider.decide(account, event, limits, (partner, level.value, collaboration))
+
+    def refuse(self, occasion: Occasion, why: str) -> None:
+        """Write down a refusal, by its class; beyond 60 an hour they are counted and not listed."""
+        self._writer.run(lambda book: releases.refuse(book, occasion, why))
+
+    def emit(
+        self, occasion: Occasion, asked: bytes, answer: bytes, size: int, sign: Callable[[bytes], bytes], key: str
+    ) -> SignedHead:
+        """Write down that an answer leaves, by digests, durably and signed; only then may it leave.
+
+        The same answer again is the same emission. Raises: Refused for another answer on the same occasion, where
+        nothing was charged, disclosed or said, or above `bytes_per_day`.
+        """
+        return self._writer.run(lambda book: releases.emit(book, occasion, asked, answer, size, sign, key))
+
+    def emitted(self, session: str, number: int) -> bytes | None:
+        """Return the digest of the answer that left on this occasion."""
+        with self._read() as db:
+            found = releases.filled(db, session, number).get("emitted")
+        return None if found is None else bytes.fromhex(found.fields["answer"])
+
+    def last_emitted(self, session: str) -> int | None:
+        """Return the number of the last answer that left in this session."""
+        with self._read() as db:
+            query = "SELECT max(number) FROM entries WHERE session = ? AND slot = 'emitted'"
+            found: int | None = db.execute(query, (session,)).fetchone()[0]
+        return found
+
+    def receipt(self, session: str, number: int, answer: bytes, signature: bytes, partner: str) -> None:
+        """Keep, once, a counterpart's signed word that it has the answer. Raises: Refused if it did not leave."""
+        self._writer.run(lambda book: releases.keep_receipt(book, session, number, answer, signature, partner))
+
+    def note(self, kind: str, fields: Mapping[str, Field]) -> int:
+        """Write down that a policy, a roster or data was read, or that a daemon started; return the line's number."""
+        if kind not in _NOTED:
+            raise ValueError("a note is about a policy, a roster, documents or a start")
+        return self._writer.run(lambda book: book.append(kind, fields))
+
+    def head(self) -> Head:
+        """Return what stands for the whole trail."""
+        with self._read() as db:
+            return Book(db, 0.0).head()
+
+    def require_head(self, head: Head) -> None:
+        """Return if `head` is of this trail, as it was. Raises: RolledBack."""
+        with self._read() as db:
+            row = db.execute("SELECT id, seq FROM trail").fetchone()
+            last = db.execute("SELECT hash FROM entries WHERE seq = ?", (head.seq,)).fetchone()
+        if row[0] != head.trail:
+            raise RolledBack("another ledger than the one that was seen")
+        if row[1] < head.seq:
+            raise RolledBack(f"the ledger has {row[1]} lines, and was seen with {head.seq}")
+        if head.chain != (last[0] if last else bytes(32)):
+            raise RolledBack(f"the ledger's first {head.seq} lines are others than were seen")
+
+    def heads(self) -> tuple[SignedHead, ...]:
+        """Return every head that was signed, oldest first."""
+        with self._read() as db:
+            return releases.signed_heads(db, db.execute("SELECT id FROM trail").fetchone()[0])
+
+    def lines(self, after: int = 0) -> Iterator[str]:
+        """Yield the trail's lines after number `after`, verbatim."""
+        for _, text in self._rows(after, _LINES):
+            yield text
+
+    def entries(self, after: int = 0) -> Iterator[Entry]:
+        """Yield every release after number `after`, in the order in which they were charged or disclosed."""
+        for _, text in self._rows(after, _RELEASES):
+            f = json.loads(text)
+            of = (f["session"], f["number"], f["collaboration"], Level(f["level"]), f["partner"], f.get("event"))
+            yield Entry(f["seq"], f["at"], *of)
 
     def statement(self, account: Account) -> Statement:
-        """Return what the account has spent, by the filter's own sum."""
-        with self._transaction() as db:
-            row = _find(db, account) or _fresh(account.budget)
-            counts = db.execute(
-                "SELECT count(event), count(*) - count(event) FROM entries WHERE account = ?", (row.id,)
-            ).fetchone()
-        spent = accountant.epsilon(row.totals, row.orders, row.delta)
-        limit = min(row.epsilon, account.budget.epsilon)
-        return Statement(account.dataset, _guarantee(account, row, spent), limit, counts[0], counts[1])
+        """Return what the account has spent, by the filter's own sum, and whose share is what."""
+        with self._read() as db:
+            return statement(db, account)
 
-    def entries(self) -> Iterator[Entry]:
-        """Yield every entry in the order in which it was written."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT seq, at, session, number, collaboration, level, partner, event FROM entries ORDER BY seq"
-            ).fetchall()
-        for seq, at, session, number, collaboration, level, partner, event in rows:
-            yield Entry(seq, at, session, number, collaboration, Level(level), partner, event)
+    def events(self, account: Account) -> dict[str, int]:
+        """Return every event charged to the account, as canonical JSON, and how often; in order of appearance."""
+        with self._read() as db:
+            held = find(db, account.dataset, account.budget)
+            return joining.events_of(db, held.id) if held else {}
 
     def accounts(self) -> tuple[Account, ...]:
         """Return every account that was opened, with the budget it was opened with."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT dataset, epsilon, delta, unit, relation, orders, record_tokens FROM accounts"
-            ).fetchall()
-        return tuple(
-            Account(d, Budget(e, delta, Unit(u), Relation(r), tuple(json.loads(o)), t))
-            for d, e, delta, u, r, o, t in rows
-        )
+        with self._read() as db:
+            return listed(db)
 
-    def _enter(self, account: Account, occasion: Occasion, event: str | None, charged: DpEvent | None) -> Receipt:
-        with self._transaction() as db:
-            known = _entry(db, occasion)
-            if known is not None:
-                if (known.event, known.dataset, known.partner) != (event, account.dataset, occasion.partner):
-                    raise Refused("this letter was charged for something else already")
-                return Receipt(known.seq, *occasion.key, event)
-            row = _find(db, account) or _open(db, account)
-            if charged is not None:
-                _add(db, row, accountant.cost(charged, row.orders), account.budget.epsilon)
-            seq = db.execute(
-                "INSERT INTO entries (account, session, number, collaboration, level, partner, event)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    row.id,
-                    *occasion.key,
-                    occasion.collaboration,
-                    occasion.level.value,
-                    occasion.partner,
-                    event,
-                ),
-            ).lastrowid
-        return Receipt(int(seq or 0), *occasion.key, event)
+    def require_totals(self) -> None:
+        """Return if every account's sum is that of its lines' events. Raises: LedgerUnavailable if it was changed."""
+        with self._read() as db:
+            if any(not joining.adds_up(db, account) for account in listed(db)):
+                raise LedgerUnavailable(f"{self._file.name}: a total is not the sum of its lines")
+
+    def recognise(self, name: str, documents: Iterable[str]) -> tuple[str, ...]:
+        """Return the data set that holds these documents, and all others that share one: the account, and `also`.
+
+        Whatever name they come under. Of a document a keyed fingerprint of 16 bytes is kept, and nothing else.
+        """
+        with _failing(self._file):
+            db = connect(self._file)
+            try:
+                return fingerprint.recognise(db, name, documents)
+            finally:
+                db.close()
+
+    def approvals(self, state: str | None = None) -> tuple[Approval, ...]:
+        """Return what was asked for: all of it, or what is pending, approved or withdrawn."""
+        with self._read() as db:
+            return approvals.approvals(db, state)
+
+    def pending(self) -> tuple[Approval, ...]:
+        """Return what waits for the operator."""
+        return self.approvals("pending")
+
+    def approve(self, number: int) -> Approval:
+        """Let the first session that asks for just this have it. Raises: Refused if there is no such number."""
+        return self._writer.run(lambda book: approvals.settle(book, number, "approved"))
+
+    def withdraw(self, number: int) -> Approval:
+        """Take an approval back, also from a session that runs. Raises: Refused if there is no such number."""
+        return self._writer.run(lambda book: approvals.settle(book, number, "withdrawn"))
+
+    def _enter(self, release: Release) -> Receipt:
+        done = self._writer.run(lambda book: releases.enter(book, release))
+        if isinstance(done, Refused):
+            raise done
+        return done
+
+    def _priced(self, account: Account, event: DpEvent, occasion: Occasion, limits: Limits) -> Release:
+        """Price the event before the file is held: an integral may take long, and is remembered."""
+        text = to_json(event)
+        with self._read() as db:
+            held = find(db, account.dataset, account.budget)
+        cost_at(text, held or fresh(account.dataset, account.budget))
+        return Release(account, occasion, limits, "value", "charged", text)
+
+    def _rows(self, after: int, query: str) -> Iterator[tuple[int, str]]:
+        while True:
+            with self._read() as db:
+                rows = db.execute(query, (after, _CHUNK)).fetchall()
+            yield from rows
+            if len(rows) < _CHUNK:
+                return
+            after = rows[-1][0]
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit on success, roll back on anything else; a database that fails is a refusal."""
-        with self._lock:
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        """Lend the reading connection: all that is read within is of one moment."""
+        with self._reading, _failing(self._file):
+            self._reader.execute("BEGIN")
             try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._db
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                    raise
-            except (sqlite3.Error, OSError) as broken:
-                raise LedgerUnavailable(f"{self._file.name}: {type(broken).__name__}") from None
+                yield self._reader
+            finally:
+                self._reader.execute("COMMIT")
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    id: int
-    epsilon: float
-    delta: float
-    orders: tuple[float, ...]
-    totals: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    seq: int
-    event: str | None
-    dataset: str
-    partner: str
-
-
-def _entry(db: sqlite3.Connection, occasion: Occasion) -> _Known | None:
-    """Return the entry that this occasion has."""
-    found = db.execute(
-        "SELECT e.seq, e.event, a.dataset, e.partner FROM entries e JOIN accounts a ON a.id = e.account"
-        " WHERE e.session = ? AND e.number = ?",
-        occasion.key,
-    ).fetchone()
-    return None if found is None else _Known(*found)
-
-
-def _find(db: sqlite3.Connection, account: Account) -> _Row | None:
-    budget = account.budget
-    row = db.execute(
-        "SELECT id, epsilon, delta, orders, totals, record_tokens, relation FROM accounts"
-        " WHERE dataset = ? AND unit = ? ORDER BY relation = ?",
-        (account.dataset, budget.unit.value, budget.relation.value),
-    ).fetchone()  # one of another relation comes first
-    if row is None:
-        return None
-    if budget.relation.value != row[6]:  # else the same unit of the same data would have a second budget
-        raise Refused(f"the account is open under {row[6]}; that is fixed for its life")
-    found = _Row(row[0], row[1], row[2], tuple(json.loads(row[3])), tuple(json.loads(row[4])))
-    if budget.delta != found.delta or (budget.orders and budget.orders != found.orders):
-        raise Refused("the account is open with another delta or other orders; they are fixed for its life")
-    if budget.record_tokens != row[5]:
-        raise Refused(f"the account is open with records of {row[5]} tokens; that is fixed for its life")
-    return found
-
-
-def _fresh(budget: Budget) -> _Row:
-    """Return the account that `budget` would open."""
-    orders = budget.orders or accountant.default_orders(budget.epsilon, budget.delta)
-    return _Row(0, budget.epsilon, budget.delta, orders, (0,) * len(orders))
-
-
-def _open(db: sqlite3.Connection, account: Account) -> _Row:
-    budget, row = account.budget, _fresh(account.budget)
-    made = db.execute(
-        "INSERT INTO accounts (dataset, unit, relation, epsilon, delta, orders, record_tokens, totals)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            account.dataset,
-            budget.unit.value,
-            budget.relation.value,
-            budget.epsilon,
-            budget.delta,
-            json.dumps(row.orders),
-            budget.record_tokens,
-            json.dumps(row.totals),
-        ),
-    )
-    return replace(row, id=int(made.lastrowid or 0))
-
-
-def _add(db: sqlite3.Connection, row: _Row, cost: Sequence[int], allowed: float) -> None:
-    """Add `cost` to the totals, or refuse."""
-    db.execute("UPDATE accounts SET totals = ? WHERE id = ?", (json.dumps(_totals(row, cost, allowed)), row.id))
-
-
-def _totals(row: _Row, cost: Sequence[int], allowed: float) -> tuple[int, ...]:
-    """Return the totals with `cost`, or refuse. An operator may lower a budget at any time, and never raise it."""
-    totals = tuple(t + c for t, c in zip(row.totals, cost, strict=True))
-    limit = min(row.epsilon, allowed)
-    would = accountant.epsilon(totals, row.orders, row.delta)
-    if not would <= limit:  # a NaN is refused too
-        raise BudgetExceeded(f"the release would bring epsilon to {would:.3f}, the budget is {limit:g}")
-    return totals
-
-
-def _guarantee(account: Account, row: _Row, spent: float) -> Guarantee:
-    return Guarantee(
-        epsilon=spent,
-        delta=row.delta,
-        unit=account.budget.unit,
-        relation=account.budget.relation,
-        accountant=f"{accountant.NAME} ({', '.join(f'{a:g}' for a in row.orders)})",
-        assumptions=_ASSUMED.get(account.budget.unit, ())
-        or (f"a record is {account.budget.record_tokens} tokens of one document", *_OF_RECORDS),
-        not_covered=("who takes part and when", "what the operator tells outside this software"),
-    )
-
-
-_OF_RECORDS = (
-    "the declared number of records is public",
-    "records are sampled independently (Poisson)",
-    "no record is held by two members",
-)
-_ASSUMED = {
-    Unit.MEMBER: (
-        "this member's vector is there, or all zeros with its noise",
-        "in each sum as many honest members as the policy counts on (smallest_crowd less colluding) add their noise,"
-        " and tell nobody what it was",
-    )
-}
+@contextmanager
+def _failing(file: Path) -> Iterator[None]:
+    """Make a database that fails a refusal, which names the file and the class of error alone."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as broken:
+        raise LedgerUnavailable(f"{file.name}: {type(broken).__name__}") from None

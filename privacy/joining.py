@@ -1,0 +1,72 @@
+"""Make one account answer for what another was charged, once they are known to hold some of the same documents.
+
+A document in both has been in the releases of both. So each account takes over the releases of the other that it does
+not count yet; from then on both are charged together.
+"""
+
+import sqlite3
+from dataclasses import replace
+
+from privacy.accountant import ZERO
+from privacy.accounts import Account, Held, add_to_account, cost_at, find, keep_share, share_of, tick
+from privacy.book import Book
+
+_TAKEN_OVER = (
+    "INSERT INTO belongs SELECT :held, seq FROM (SELECT seq FROM charged_to WHERE account = :other"
+    " EXCEPT SELECT seq FROM charged_to WHERE account = :held)"
+)
+_GROUPED = (
+    "SELECT s.partner, s.level, s.collaboration, json_extract(e.line, '$.event'), count(*)"
+    " FROM entries e JOIN shares s ON s.id = e.share WHERE e.seq IN (SELECT seq FROM charged_to WHERE"
+    " account = :other EXCEPT SELECT seq FROM charged_to WHERE account = :held) GROUP BY 1, 2, 3, 4"
+)
+_EVENTS = (
+    "SELECT json_extract(line, '$.event') AS event, count(*) FROM entries WHERE kind = 'charged'"
+    " AND seq IN (SELECT seq FROM charged_to WHERE account = ?) GROUP BY event ORDER BY min(seq)"
+)
+
+
+def joined(book: Book, accounts: list[Held]) -> list[Held]:
+    """Return the accounts, the first joined with each of the others, as they are then."""
+    own, *others = accounts
+    for i, other in enumerate(others):
+        if book.db.execute("SELECT 1 FROM joined WHERE account = ? AND other = ?", (own.id, other.id)).fetchone():
+            continue
+        own = _absorb(book, own, other)
+        others[i] = _absorb(book, other, own)
+        book.db.executemany("INSERT INTO joined VALUES (?, ?)", ((own.id, other.id), (other.id, own.id)))
+    return [own, *others]
+
+
+def events_of(db: sqlite3.Connection, account: int) -> dict[str, int]:
+    """Return every event that the account was charged, as canonical JSON, and how often."""
+    return dict(db.execute(_EVENTS, (account,)).fetchall())
+
+
+def adds_up(db: sqlite3.Connection, account: Account) -> bool:
+    """Return whether the account's sum is that of the events in its lines."""
+    held = find(db, account.dataset, account.budget)
+    if held is None:
+        return False
+    costs = (cost_at(event, held) * count for event, count in events_of(db, held.id).items())
+    return sum(costs, ZERO(held.judge.orders)) == held.total
+
+
+def _absorb(book: Book, held: Held, other: Held) -> Held:
+    pair = {"other": other.id, "held": held.id}
+    groups = book.db.execute(_GROUPED, pair).fetchall()
+    book.db.execute(_TAKEN_OVER, pair)
+    for partner, level, collaboration, event, count in groups:
+        cost = ZERO(held.judge.orders) if event is None else cost_at(event, held) * count
+        charges, disclosures = (0, count) if event is None else (count, 0)
+        held = add_to_account(book.db, held, cost, charges, disclosures)
+        share = share_of(book.db, held, (partner, level, collaboration))
+        share = replace(
+            share,
+            total=share.total + cost,
+            charges=share.charges + charges,
+            disclosures=share.disclosures + disclosures,
+        )
+        number = keep_share(book.db, held, share, (partner, level, collaboration), event)
+        tick(book, replace(share, id=number))
+    return held
