@@ -24,9 +24,10 @@ _ACCOUNT = (
     " FROM accounts WHERE dataset = ? AND unit = ? ORDER BY relation = ?"
 )
 _SHARE = (
-    "SELECT id, nats, extra, charges, disclosures, bytes, epsilon, bytes_per_day FROM shares"
+    "SELECT id, nats, extra, charges, disclosures, bytes, minute, epsilon, bytes_per_day FROM shares"
     " WHERE account = ? AND partner = ? AND level = ? AND collaboration = ?"
 )
+_BYTES = "SELECT charges, disclosures, bytes, minute, epsilon, bytes_per_day FROM shares WHERE id = ?"
 _SINCE = "SELECT releases, bytes FROM minutes WHERE share = ? AND minute <= ? ORDER BY minute DESC LIMIT 1"
 Whose = tuple[str, str, str]
 """Partner, level and collaboration of a share."""
@@ -60,13 +61,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class HeldShare:
-    """Hold one share as it stands; id 0 is one that has got nothing yet."""
+    """Hold one share as it stands; id 0 is one that has got nothing yet. `minute` is when it last got something."""
 
     id: int
     total: Cost
     charges: int = 0
     disclosures: int = 0
     bytes: int = 0
+    minute: int = 0
     epsilon: float | None = None
     bytes_per_day: int | None = None
 
@@ -152,11 +154,11 @@ def require_count(held: Held, share: HeldShare, budget: Budget, limits: Limits) 
         raise RateExceeded(f"{share.disclosures} disclosures to this partner so far, of {limits.disclosures}")
 
 
-def require_rate(db: sqlite3.Connection, share: HeldShare, limits: Limits, a_day_ago: int) -> None:
+def require_rate(book: Book, share: HeldShare, limits: Limits) -> None:
     """Return if the last 24 hours leave room for one more release. Raises: RateExceeded."""
     if limits.releases_per_day is None and limits.bytes_per_day is None:
         return
-    releases, size = in_a_day(db, share, a_day_ago)
+    releases, size = in_a_day(book.db, share, book.a_day_ago)
     if limits.releases_per_day is not None and releases >= limits.releases_per_day:
         raise RateExceeded(f"{releases} releases within a day, the policy allows {limits.releases_per_day}")
     if limits.bytes_per_day is not None and size >= limits.bytes_per_day:
@@ -165,6 +167,8 @@ def require_rate(db: sqlite3.Connection, share: HeldShare, limits: Limits, a_day
 
 def in_a_day(db: sqlite3.Connection, share: HeldShare, a_day_ago: int) -> tuple[int, int]:
     """Return how many releases and bytes left in the last 24 hours: up to a minute's too many, never too few."""
+    if share.minute <= a_day_ago:
+        return 0, 0
     before = db.execute(_SINCE, (share.id, a_day_ago)).fetchone() or (0, 0)
     return share.charges + share.disclosures - before[0], share.bytes - before[1]
 
@@ -173,62 +177,69 @@ def add(
     book: Book, held: Held, share: HeldShare, occasion_of: Whose, cost: Cost, limits: Limits, event: str | None
 ) -> int:
     """Add one release to the account and the share; return the share's id. `event` is None for a disclosure."""
-    charged = event is not None
-    add_to_account(book.db, held, cost, int(charged), int(not charged))
-    after = replace(
-        share,
-        total=share.total + cost,
-        charges=share.charges + charged,
-        disclosures=share.disclosures + (not charged),
-        epsilon=limits.epsilon,
-        bytes_per_day=limits.bytes_per_day,
+    charges, disclosures = (0, 1) if event is None else (1, 0)
+    add_to_account(book.db, held, cost, charges, disclosures)
+    share = replace(share, epsilon=limits.epsilon, bytes_per_day=limits.bytes_per_day)
+    return add_to_share(book, held, share, occasion_of, cost, charges, disclosures, event)
+
+
+def add_to_account(db: sqlite3.Connection, held: Held, cost: Cost, charges: int, disclosures: int) -> Held:
+    """Add to the account, and return it as it is then."""
+    after = held.total + cost
+    db.execute(
+        "UPDATE accounts SET nats = ?, extra = ?, charges = ?, disclosures = ? WHERE id = ?",
+        (_nats(after), after.delta, held.charges + charges, held.disclosures + disclosures, held.id),
     )
-    number = keep_share(book.db, held, after, occasion_of, event)
-    tick(book, replace(after, id=number))
-    return number
+    return replace(held, total=after, charges=held.charges + charges, disclosures=held.disclosures + disclosures)
+
+
+def add_to_share(
+    book: Book,
+    held: Held,
+    share: HeldShare,
+    occasion_of: Whose,
+    cost: Cost,
+    charges: int,
+    disclosures: int,
+    event: str | None,
+) -> int:
+    """Add to the share, and return its id; `event` is the last that was charged, if one was."""
+    after = share.total + cost
+    sums = (_nats(after), after.delta, share.charges + charges, share.disclosures + disclosures)
+    rest = (book.minute, share.epsilon, share.bytes_per_day, event)
+    if share.id:
+        _close_minute(book, share)
+        book.db.execute(
+            "UPDATE shares SET nats = ?, extra = ?, charges = ?, disclosures = ?, minute = ?, epsilon = ?,"
+            " bytes_per_day = ?, last_event = coalesce(?, last_event) WHERE id = ?",
+            (*sums, *rest, share.id),
+        )
+        return share.id
+    made = book.db.execute(
+        "INSERT INTO shares (account, partner, level, collaboration, nats, extra, charges, disclosures, minute,"
+        " epsilon, bytes_per_day, last_event) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (held.id, *occasion_of, *sums, *rest),
+    )
+    return int(made.lastrowid or 0)
 
 
 def add_bytes(book: Book, share: int, size: int) -> None:
     """Count what left. Raises: RateExceeded if that is more than the limit under which it was charged."""
-    row = book.db.execute(
-        "SELECT charges, disclosures, bytes, bytes_per_day FROM shares WHERE id = ?", (share,)
-    ).fetchone()
-    after = HeldShare(share, Cost(()), row[0], row[1], row[2] + size, None, row[3])
-    if after.bytes_per_day is not None:
-        _, today = in_a_day(book.db, after, book.a_day_ago)
-        if today > after.bytes_per_day:
-            raise RateExceeded(f"{today} bytes within a day, the policy allows {after.bytes_per_day}")
-    book.db.execute("UPDATE shares SET bytes = ? WHERE id = ?", (after.bytes, share))
-    tick(book, after)
+    row = book.db.execute(_BYTES, (share,)).fetchone()
+    held = HeldShare(share, Cost(()), *row)
+    if held.bytes_per_day is not None:
+        _, today = in_a_day(book.db, held, book.a_day_ago)
+        if today + size > held.bytes_per_day:
+            raise RateExceeded(f"{today + size} bytes within a day, the policy allows {held.bytes_per_day}")
+    _close_minute(book, held)
+    book.db.execute("UPDATE shares SET bytes = ?, minute = ? WHERE id = ?", (held.bytes + size, book.minute, share))
 
 
-def tick(book: Book, share: HeldShare) -> None:
-    """Write down how much had left by the end of this minute."""
-    releases = share.charges + share.disclosures
-    book.db.execute(
-        "INSERT INTO minutes VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-        " releases = excluded.releases, bytes = excluded.bytes",
-        (share.id, book.minute, releases, share.bytes),
-    )
-
-
-def keep_share(db: sqlite3.Connection, held: Held, share: HeldShare, occasion_of: Whose, event: str | None) -> int:
-    """Write the share as it is now, and return its id; `event` is the last that was charged, if one was."""
-    sums = (_nats(share.total), share.total.delta, share.charges, share.disclosures, share.bytes)
-    limits = (share.epsilon, share.bytes_per_day, event)
-    if share.id:
-        db.execute(
-            "UPDATE shares SET nats = ?, extra = ?, charges = ?, disclosures = ?, bytes = ?, epsilon = ?,"
-            " bytes_per_day = ?, last_event = coalesce(?, last_event) WHERE id = ?",
-            (*sums, *limits, share.id),
-        )
-        return share.id
-    made = db.execute(
-        "INSERT INTO shares (account, partner, level, collaboration, nats, extra, charges, disclosures, bytes,"
-        " epsilon, bytes_per_day, last_event) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (held.id, *occasion_of, *sums, *limits),
-    )
-    return int(made.lastrowid or 0)
+def _close_minute(book: Book, share: HeldShare) -> None:
+    """Write down how much had left by the end of the share's last minute, once that is over."""
+    if share.minute < book.minute:
+        row = (share.id, share.minute, share.charges + share.disclosures, share.bytes)
+        book.db.execute("INSERT INTO minutes VALUES (?, ?, ?, ?)", row)
 
 
 def listed(db: sqlite3.Connection) -> tuple[Account, ...]:
@@ -241,16 +252,6 @@ def listed(db: sqlite3.Connection) -> tuple[Account, ...]:
         Account(d, Budget(e, delta, Unit(u), Relation(r), _numbers(o), tokens, reserved, most))
         for d, e, delta, u, r, o, tokens, reserved, most in rows
     )
-
-
-def add_to_account(db: sqlite3.Connection, held: Held, cost: Cost, charges: int, disclosures: int) -> Held:
-    """Add to the account, and return it as it is then."""
-    after = held.total + cost
-    db.execute(
-        "UPDATE accounts SET nats = ?, extra = ?, charges = ?, disclosures = ? WHERE id = ?",
-        (_nats(after), after.delta, held.charges + charges, held.disclosures + disclosures, held.id),
-    )
-    return replace(held, total=after, charges=held.charges + charges, disclosures=held.disclosures + disclosures)
 
 
 def _opened(held: Held, budget: Budget) -> dict[str, Field]:
@@ -285,8 +286,8 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def total_of(nats: str, extra: int) -> Cost:
     """Return a total as it is kept."""
-    return Cost(tuple(json.loads(nats)), extra)
+    return Cost(tuple(map(int, nats.split(","))), extra)
 
 
 def _nats(total: Cost) -> str:
-    return json.dumps(total.nats)
+    return ",".join(map(str, total.nats))

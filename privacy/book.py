@@ -36,7 +36,7 @@ class _State:
 class Book:
     """Be what a job may use within its transaction: the database, the time, and the trail to append to."""
 
-    __slots__ = ("_at", "_state", "db", "trail")
+    __slots__ = ("_at", "_minute", "_state", "db", "trail")
 
     def __init__(self, db: sqlite3.Connection, now: float) -> None:
         self.db = db
@@ -44,6 +44,7 @@ class Book:
         self.trail: str = row[0]
         self._state = _State(row[1], row[2], row[3], Peaks.from_bytes(row[4]))
         self._at = max(stamp(datetime.fromtimestamp(now, UTC)), self._state.at)  # time never runs backwards here
+        self._minute: int | None = None
 
     @property
     def at(self) -> str:
@@ -58,7 +59,9 @@ class Book:
     @property
     def minute(self) -> int:
         """Return the same in whole minutes since 1970."""
-        return int(datetime.fromisoformat(self._at).timestamp()) // 60
+        if self._minute is None:
+            self._minute = int(datetime.fromisoformat(self._at).timestamp()) // 60
+        return self._minute
 
     @property
     def a_day_ago(self) -> int:

@@ -5,10 +5,9 @@ not count yet; from then on both are charged together.
 """
 
 import sqlite3
-from dataclasses import replace
 
 from privacy.accountant import ZERO
-from privacy.accounts import Account, Held, add_to_account, cost_at, find, keep_share, share_of, tick
+from privacy.accounts import Account, Held, add_to_account, add_to_share, cost_at, find, share_of
 from privacy.book import Book
 
 _TAKEN_OVER = (
@@ -60,13 +59,7 @@ def _absorb(book: Book, held: Held, other: Held) -> Held:
         cost = ZERO(held.judge.orders) if event is None else cost_at(event, held) * count
         charges, disclosures = (0, count) if event is None else (count, 0)
         held = add_to_account(book.db, held, cost, charges, disclosures)
-        share = share_of(book.db, held, (partner, level, collaboration))
-        share = replace(
-            share,
-            total=share.total + cost,
-            charges=share.charges + charges,
-            disclosures=share.disclosures + disclosures,
-        )
-        number = keep_share(book.db, held, share, (partner, level, collaboration), event)
-        tick(book, replace(share, id=number))
+        whose = (partner, level, collaboration)
+        share = share_of(book.db, held, whose)
+        add_to_share(book, held, share, whose, cost, charges, disclosures, event)
     return held

@@ -37,6 +37,7 @@ __all__ = ["Account", "Decision", "Entry", "Ledger", "Receipt", "Share", "Statem
 T = TypeVar("T")
 _NOTED = frozenset({"policy", "roster", "started", "documents"})
 _CHUNK = 1000  # lines read at once
+_REMEMBERED = 4096  # events that were priced
 _LINES = "SELECT seq, line FROM entries WHERE seq > ? ORDER BY seq LIMIT ?"
 _RELEASES = "SELECT seq, line FROM entries WHERE seq > ? AND kind IN ('charged', 'disclosed') ORDER BY seq LIMIT ?"
 
@@ -67,6 +68,7 @@ class Ledger:
         self._writer = Writer(file, connect(file, durable=durable), clock)
         self._reader = connect(file, reading=True)
         self._reading = threading.Lock()
+        self._priced_before: set[tuple[Account, str]] = set()
         self._decider = Decider(self._reader, clock)
 
     def close(self) -> None:
@@ -246,9 +248,13 @@ class Ledger:
     def _priced(self, account: Account, event: DpEvent, occasion: Occasion, limits: Limits) -> Release:
         """Price the event before the file is held: an integral may take long, and is remembered."""
         text = to_json(event)
-        with self._read() as db:
-            held = find(db, account.dataset, account.budget)
-        cost_at(text, held or fresh(account.dataset, account.budget))
+        if (account, text) not in self._priced_before:
+            with self._read() as db:
+                held = find(db, account.dataset, account.budget)
+            cost_at(text, held or fresh(account.dataset, account.budget))
+            if len(self._priced_before) >= _REMEMBERED:
+                self._priced_before.clear()
+            self._priced_before.add((account, text))
         return Release(account, occasion, limits, "value", "charged", text)
 
     def _rows(self, after: int, query: str) -> Iterator[tuple[int, str]]:

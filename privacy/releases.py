@@ -14,9 +14,9 @@ from privacy.accounts import (
     HeldShare,
     add,
     add_bytes,
+    add_to_share,
     cost_at,
     found_or_opened,
-    keep_share,
     require_count,
     require_epsilon,
     require_rate,
@@ -102,7 +102,8 @@ def enter(book: Book, release: Release) -> Receipt | NotApproved:
             return refusal
     share = _said(book, release) if release.kind == "said" else _charged(book, release)
     seq = book.append(release.kind, _fields(release), release.slot, release.occasion.key, share[0])
-    book.db.executemany("INSERT INTO belongs VALUES (?, ?)", [(other, seq) for other in share[1]])
+    for other in share[1]:
+        book.db.execute("INSERT INTO belongs VALUES (?, ?)", (other, seq))
     return Receipt(seq, *release.occasion.key, release.event)
 
 
@@ -193,7 +194,8 @@ def _said(book: Book, release: Release) -> tuple[int, list[int]]:
     """Return the share whose bytes this counts with, and no other account: it tells nothing of any data."""
     held = found_or_opened(book, release.account.dataset, release.account.budget)
     share = share_of(book.db, held, whose(release.occasion))
-    return share.id or keep_share(book.db, held, share, whose(release.occasion), None), []
+    nothing = ZERO(held.judge.orders)
+    return share.id or add_to_share(book, held, share, whose(release.occasion), nothing, 0, 0, None), []
 
 
 def _charged(book: Book, release: Release) -> tuple[int, list[int]]:
@@ -213,7 +215,7 @@ def _charged(book: Book, release: Release) -> tuple[int, list[int]]:
 
 def _require(book: Book, release: Release, held: Held, share: HeldShare) -> Cost:
     """Return what the release costs in this account. Raises: Refused if it does not fit."""
-    require_rate(book.db, share, release.limits, book.a_day_ago)
+    require_rate(book, share, release.limits)
     if release.event is None:
         require_count(held, share, release.account.budget, release.limits)
         return ZERO(held.judge.orders)

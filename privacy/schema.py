@@ -21,7 +21,7 @@ CREATE TABLE shares (
   id INTEGER PRIMARY KEY, account INTEGER NOT NULL REFERENCES accounts (id), partner TEXT NOT NULL,
   level TEXT NOT NULL, collaboration TEXT NOT NULL, nats TEXT NOT NULL, extra INTEGER NOT NULL,
   charges INTEGER NOT NULL DEFAULT 0, disclosures INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
-  epsilon REAL, bytes_per_day INTEGER, last_event TEXT,
+  minute INTEGER NOT NULL, epsilon REAL, bytes_per_day INTEGER, last_event TEXT,
   UNIQUE (account, partner, level, collaboration));
 CREATE TABLE minutes (
   share INTEGER NOT NULL, minute INTEGER NOT NULL, releases INTEGER NOT NULL, bytes INTEGER NOT NULL,
