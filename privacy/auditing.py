@@ -128,6 +128,7 @@ class _Seen(NamedTuple):
     session: str | None
     number: str | None
     answer: str | None
+    what: str | None
 
 
 class _Rules:
@@ -150,6 +151,8 @@ class _Rules:
             self.last_emitted = seen.seq
             return self._out(key, seen.answer)
         self._entitled.add(key)
+        if key in self._emitted:
+            return f"{seen.kind} after the answer was emitted"
         return self._charge(seen, key) if seen.kind == "charged" else None
 
     def _out(self, key: tuple[str, str], answer: str | None) -> str | None:
@@ -160,11 +163,11 @@ class _Rules:
         return None if key in self._entitled else "emitted, and never charged, disclosed or said"
 
     def _charge(self, seen: _Seen, key: tuple[str, str]) -> str | None:
-        paid = (seen.account, *key)
+        paid = (seen.account, *key, seen.what if seen.what in _APART else None)
         if paid in self._charged:
             return "one occasion was charged twice"
         self._charged.add(paid)
-        return "charged after it was emitted" if key in self._emitted else None
+        return None
 
 
 class _Judged:
@@ -245,8 +248,8 @@ def _read(text: str) -> _Seen | None:
     canonical line: names in order, none twice, each text in its one form. All others are parsed.
     """
     if (fast := _FAST(text)) is not None and len(text) <= LONGEST_LINE and fast["kind"] in KINDS:
-        account, answer, at, kind, number, seq, session = fast.groups()  # as they stand in the pattern
-        return _Seen(int(seq), at, kind, account, session, number, answer)
+        account, answer, at, kind, number, seq, session, what = fast.groups()  # as they stand in the pattern
+        return _Seen(int(seq), at, kind, account, session, number, answer, what)
     return read_slowly(text)
 
 
@@ -256,7 +259,7 @@ def read_slowly(text: str) -> _Seen | None:
         found = parse(text)
     except ValueError:
         return None
-    asked = [json.dumps(found[n]) if n in found else None for n in ("account", "session", "number", "answer")]
+    asked = [json.dumps(found[name]) if name in found else None for name in _Seen._fields[3:]]
     return _Seen(int(found["seq"]), str(found["at"]), str(found["kind"]), *asked)
 
 
@@ -276,11 +279,14 @@ def _pattern() -> str:
 
 
 _RULED = frozenset({"charged", "disclosed", "said", "emitted"})
-_ASKED = frozenset({"account", "answer", "number", "session"})
+_ASKED = frozenset(_Seen._fields[3:])
+_APART = frozenset({'"count"', '"metric"', '"timing"', '"capability"'})  # what may be charged beside the answer
 _FIELDS = _ASKED | frozenset(  # others are allowed, and slower
     (
+        "also",
         "asked",
         "collaboration",
+        "count",
         "crowd",
         "dataset",
         "delta",
@@ -290,8 +296,11 @@ _FIELDS = _ASKED | frozenset(  # others are allowed, and slower
         "event",
         "level",
         "limit",
+        "members",
         "partner",
+        "plan",
         "purpose",
+        "redaction",
         "relation",
         "signature",
         "size",

@@ -41,6 +41,7 @@ _OWN = frozenset({"seq", "at", "kind"})
 _NAME = functools.lru_cache(1024)(re.compile(r"[a-z][a-z_]{0,31}").fullmatch)  # few names, many lines
 _TYPES = {str, int, bool}
 _STAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z").fullmatch
+_SURROGATE = re.compile("[\ud800-\udfff]").search
 _TRAIL = re.compile(r"[0-9a-f]{16,64}")
 _read = json.JSONDecoder().raw_decode  # what follows the first value is found when the two texts are compared
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
@@ -63,6 +64,8 @@ def line(seq: int, at: str, kind: str, fields: Mapping[str, Field]) -> str:
         raise ValueError("a field's name is lower case letters, and not seq, at or kind")
     if any(type(value) not in (str, int, bool, type(None)) for value in fields.values()):
         raise ValueError("a field is a text, a whole number or a truth value")
+    if any(map(_halved, fields.values())):
+        raise ValueError("a text has half a character")
     kept = {name: value for name, value in fields.items() if value is not None}
     text = _canonical({"seq": seq, "at": at, "kind": kind, **kept})
     if len(text) > LONGEST_LINE:
@@ -74,9 +77,11 @@ def parse(text: str) -> dict[str, str | int | bool]:
     """Return a line's fields with its seq, at and kind. Raises: ValueError unless `line` could have written it."""
     try:
         found = _read(text)[0] if len(text) <= LONGEST_LINE else None
-    except RecursionError:
+    except (ValueError, RecursionError):
         found = None
     if type(found) is not dict or not _well_formed(found) or _canonical(found) != text:
+        raise ValueError("not a canonical line")
+    if "\\ud" in text and any(map(_halved, found.values())):
         raise ValueError("not a canonical line")
     return found
 
@@ -236,6 +241,11 @@ def _well_formed(found: dict[str, object]) -> bool:
         and all(map(_NAME, found))
         and {*map(type, found.values())} <= _TYPES
     )
+
+
+def _halved(value: Field) -> bool:
+    """Return whether a text has a surrogate of its own: two of them would be written as one whole character is."""
+    return isinstance(value, str) and not value.isascii() and _SURROGATE(value) is not None
 
 
 def _hex(text: str) -> bytes:
