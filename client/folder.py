@@ -109,6 +109,11 @@ class Folder:
         return self.root / "run"
 
     @property
+    def page_token(self) -> Path:
+        """What a browser must bring to see the operator's page; another one each time the daemon starts."""
+        return self.run / "page.token"
+
+    @property
     def road(self) -> Road:
         """What the SuperNode needs."""
         return Road(self.root / "road")

@@ -7,10 +7,12 @@ import grp
 import logging
 import os
 import resource
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,15 +20,16 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from client.daemon import Desk, Mailbox, make_app
-from client.folder import Folder
+from client.folder import Folder, replace_private
 from client.lock import only_one
 from client.quiet import LOG, describe, log_quietly
-from client.settings import Settings, require_private
+from client.settings import LOOPBACK, Settings, require_private
 from client.supervisor import WRONG_SETTINGS
-from client.window import make_window
+from client.window import Guarded, Sights, make_window
 from privacy.config import ConfigError
 
 if TYPE_CHECKING:
+    from client.ledger_view import Seen
     from client.opening import Opened
 
 _SHUTDOWN_S = 2
@@ -69,16 +72,33 @@ def serve(folder: Folder) -> int:
             said |= {"model_digest": opened[0].model_digest, "sessions": opened[0].shelf.sessions()}
         return said
 
+    def look_into_ledger() -> Seen:
+        from client.ledger_view import look  # late, too
+
+        return look(folder.root)
+
     with only_one(folder.run / "daemon.lock"):
         letters = listen(settings.socket_in(folder.root), settings.door.group)
-        return run(open_it, describe_home, letters, listen(settings.operator_socket_in(folder.root), None))
+        operator = listen(settings.operator_socket_in(folder.root), None)
+        port = settings.page.port
+        page = None if port is None else offer_page(folder.settings, folder.page_token, port)
+        return run(open_it, Sights(describe_home, look_into_ledger), letters, operator, page)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Hold where a browser finds the operator's page, and what it must bring."""
+
+    listener: socket.socket
+    token: str
 
 
 def run(
     open_home: Callable[[], Mailbox],
-    describe_home: Callable[[], dict[str, str | int]],
+    sights: Sights,
     letters: socket.socket,
     operator: socket.socket,
+    page: Page | None = None,
 ) -> int:
     """Serve until SIGTERM, or until the home turns out not to open; return the exit status."""
     broken: list[BaseException] = []
@@ -90,7 +110,12 @@ def run(
     desk = Desk(open_home, closed)
     server = _server(make_app(desk))
     desk.start()
-    with _beside(make_window(desk, describe_home), operator):
+    window = make_window(desk, sights)
+    with ExitStack() as beside:
+        beside.enter_context(_beside(window, operator))
+        if page is not None:
+            guarded = Guarded(window, page.token, page.listener.getsockname()[1])
+            beside.enter_context(_beside(guarded, page.listener))
         server.run(sockets=[letters])
     for error in broken:
         LOG.error("the home does not open: %s", error if isinstance(error, ConfigError) else describe(error))
@@ -142,6 +167,19 @@ def listen(path: Path, group: str | None) -> socket.socket:
     if group is not None:
         _open_to(path, group)
     return listener
+
+
+def offer_page(settings: Path, token: Path, port: int) -> Page:
+    """Return the page's port on the loopback device, and write a fresh token for it. Raises: ConfigError."""
+    listener = socket.socket(socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((LOOPBACK, port))
+    except OSError as refused:
+        raise ConfigError(settings, "page.port", f"cannot be had ({refused.strerror})") from None
+    fresh = secrets.token_urlsafe(32)  # whoever had the port while the daemon was away may know the last one
+    replace_private(token, fresh.encode())
+    return Page(listener, fresh)
 
 
 def _open_to(path: Path, group: str) -> None:

@@ -11,6 +11,7 @@ from client.declared import Declared
 from client.invitation import is_address, is_name
 from privacy.config import ConfigError, read_config
 
+LOOPBACK = "127.0.0.1"
 MOST_SOCKET_BYTES = 107  # sun_path of Linux, less its final zero byte
 
 

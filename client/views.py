@@ -1,7 +1,6 @@
 """Show an operator the roster, the ledger and the daemon of a home, as lines or as JSON."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,7 @@ import typer
 
 from client.folder import Folder
 from client.roster import Proposal
-from client.settings import Settings
-from privacy.config import ConfigError
-from privacy.policy import Policy
+from client.settings import LOOPBACK, Settings
 from protocols.carriers.processes import alive
 from protocols.keys import PublicKey
 from protocols.roster import Roster
@@ -49,20 +46,16 @@ def change_lines(proposal: Proposal) -> list[str]:
 
 def ledger_lines(root: Path) -> list[str]:
     """Return what has left the home's data, and what it adds up to."""
-    seen = _ledger(root)
-    lines = []
-    for account in seen["accounts"]:
-        lines.append(f"{account['dataset']}: {account['guarantee']}, of {account['limit']:g}")
-        lines.append(f"  charges {account['charges']}, disclosures without any epsilon {account['disclosures']}")
-        lines += [f"  assumes: {line}" for line in account["assumptions"]]
-        lines += [f"  not covered: {line}" for line in account["not_covered"]]
-    lines += [""] + [_entry(entry) for entry in seen["entries"]] if seen["entries"] else ["nothing has left"]
-    return lines
+    from client.ledger_view import as_table, look
+
+    return as_table(look(root))
 
 
 def ledger_json(root: Path) -> str:
     """Return the same as JSON."""
-    return json.dumps(_ledger(root), indent=2)
+    from client.ledger_view import as_json, look
+
+    return as_json(look(root))
 
 
 def status_lines(root: Path) -> list[str]:
@@ -82,49 +75,6 @@ def _short(key: PublicKey) -> str:
     return str(key)[:_SHOWN_OF_A_KEY] + "..."
 
 
-def _ledger(root: Path) -> dict[str, Any]:
-    from privacy.ledger import Account, Ledger
-
-    folder = Folder(root)
-    settings, policy = Settings.load(folder.settings), Policy.load(folder.policy)
-    file = settings.ledger_in(root)
-    if not file.is_file():
-        raise ConfigError(file, "", "no such ledger")
-    ledger = Ledger(file)
-    try:
-        mine = Account(settings.data.account, policy.budget)
-        others = [a for a in ledger.accounts() if a.dataset != mine.dataset or a.budget.unit != mine.budget.unit]
-        statements = [ledger.statement(account) for account in (mine, *others)]
-        entries = [asdict(e) | {"level": e.level.value} for e in ledger.entries()]
-    finally:
-        ledger.close()
-    accounts = [_account(statement) for statement in statements]
-    return {"accounts": accounts, "entries": entries}
-
-
-def _account(statement: Any) -> dict[str, Any]:
-    spent = statement.spent
-    return {
-        "dataset": statement.dataset,
-        "guarantee": str(spent),
-        "epsilon": spent.epsilon,
-        "delta": spent.delta,
-        "unit": spent.unit.value,
-        "relation": spent.relation.value,
-        "accountant": spent.accountant,
-        "assumptions": list(spent.assumptions),
-        "not_covered": list(spent.not_covered),
-        "limit": statement.limit,
-        "charges": statement.charges,
-        "disclosures": statement.disclosures,
-    }
-
-
-def _entry(entry: dict[str, Any]) -> str:
-    what = entry["event"] or "disclosure, no epsilon"
-    return f"{entry['seq']:>5}  {entry['at']}  {entry['collaboration']} ({entry['level']})  {what}"
-
-
 def _status(root: Path) -> dict[str, Any]:
     folder = Folder(root)
     settings = Settings.load(folder.settings)
@@ -138,7 +88,10 @@ def _status(root: Path) -> dict[str, Any]:
     try:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(settings.operator_socket_in(root)))) as http:
             status |= {"daemon": "up"} | http.get("http://daemon/status", timeout=5.0).json()
-    except (httpx.TransportError, json.JSONDecodeError):
+        if settings.page.port is not None:
+            token = folder.page_token.read_text(encoding="ascii")
+            status["page"] = f"http://{LOOPBACK}:{settings.page.port}/?token={token}"
+    except (httpx.TransportError, json.JSONDecodeError, OSError):
         pass
     return status
 

@@ -2,7 +2,8 @@
 
     python echo_daemon.py SOCKETS SHELF IDENTITY COORDINATOR_KEY [LARGEST_FILE]
 
-SOCKETS is a folder. With LARGEST_FILE bytes no file may grow beyond it, as on a disk that is full.
+SOCKETS is a folder, which gets the page's port and token, too. With LARGEST_FILE bytes no file may grow beyond it,
+as on a disk that is full.
 
 `Say("boom ...")` raises with the words in the exception; `Say("sleep N")` takes N seconds; `Say("refuse N")` is
 refused after N seconds; `Say("fill")` finds the disk full. The answer to anything else holds random bytes, so that a
@@ -16,9 +17,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.ledger_view import Seen
 from client.mailbox import SqliteShelf
 from client.quiet import LOG, log_quietly
-from client.serve import listen, run
+from client.serve import listen, offer_page, run
+from client.window import Sights
 from privacy.refusal import BudgetExceeded
 from privacy.units import Level
 from protocols.catalog import Collaboration, Stage
@@ -92,7 +95,10 @@ def main() -> None:
 
     LOG.info("serving")
     letters, operator = (listen(Path(sockets, name), None) for name in ("daemon.sock", "operator.sock"))
-    sys.exit(run(open_home, lambda: {"member": "clinic"}, letters, operator))
+    nothing = Seen((), (), (), 0)
+    page = offer_page(Path("home.toml"), Path(sockets, "page.token"), 0)
+    Path(sockets, "page.port").write_text(str(page.listener.getsockname()[1]))
+    sys.exit(run(open_home, Sights(lambda: {"member": "clinic"}, lambda: nothing), letters, operator, page))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +23,8 @@ import pytest
 
 from client.daemon import GRAIN_S, MOST_WAITING
 from client.mailbox import SqliteShelf
-from client.serve import listen
+from client.serve import listen, offer_page
+from client.window import COOKIE
 from privacy.config import ConfigError
 from protocols.keys import Identity
 from protocols.post import Letter, seal, unseal
@@ -79,6 +81,12 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         return dict(self.operator.get("http://daemon/status").json())
+
+    def page(self) -> str:
+        return f"http://127.0.0.1:{(self.folder / 'page.port').read_text()}"
+
+    def token(self) -> str:
+        return (self.folder / "page.token").read_text()
 
     def reason(self, letter: bytes) -> str:
         """Post a letter that gets no answer, and return the one reason that was counted for it."""
@@ -179,18 +187,15 @@ def test_a_busy_daemon_looks_like_one_that_refuses(daemon: Daemon) -> None:
     slow = threading.Thread(target=daemon.post, args=(daemon.letter("sleep 4"),))
     slow.start()
     time.sleep(0.3)
-    replies: list[object] = []
-
-    def post() -> None:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(daemon.socket)), timeout=60) as http:
-            replies.append(_seen(http.post("http://daemon/letter", content=b"garbage")))
-
-    crowd = [threading.Thread(target=post) for _ in range(MOST_WAITING + 4)]
-    for thread in [*crowd]:
-        thread.start()
-    for thread in [slow, *crowd]:
-        thread.join()
-    assert replies == [SILENCE] * len(crowd)
+    with ExitStack() as held:
+        crowd = [held.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(MOST_WAITING + 4)]
+        for raw in crowd:
+            raw.connect(str(daemon.socket))
+            raw.sendall(b"POST /letter HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 7\r\n\r\ngarbage")
+        replies = {b"".join(iter(lambda raw=raw: raw.recv(65536), b"")) for raw in crowd}  # type: ignore[misc]
+    slow.join()
+    assert len(replies) == 1
+    assert replies.pop().endswith(b"no-answer")
     assert daemon.status()["silent"]["Busy"] >= 1
 
 
@@ -245,6 +250,82 @@ def test_the_socket_of_letters_tells_nothing_but_answers(daemon: Daemon) -> None
             reply = daemon.http.request(method, f"http://daemon{path}")
             assert (reply.status_code, dict(reply.headers)) == (SILENCE[0], SILENCE[2])
             assert reply.content == (b"" if method == "HEAD" else SILENCE[1])
+
+
+def test_the_operators_socket_has_the_page_the_ledger_and_the_metrics_and_nothing_that_changes_anything(
+    daemon: Daemon,
+) -> None:
+    for path, kind in (("/", "text/html"), ("/ledger.json", "application/json"), ("/metrics", "text/plain")):
+        reply = daemon.operator.get(f"http://daemon{path}")
+        assert (reply.status_code, reply.headers["cache-control"]) == (200, "no-store")
+        assert reply.headers["content-type"].startswith(kind)
+        for method in ("POST", "PUT", "DELETE", "PATCH"):
+            assert daemon.operator.request(method, f"http://daemon{path}").status_code == 405
+    assert "default-src 'none'" in daemon.operator.get("http://daemon/").headers["content-security-policy"]
+    for path in ("/docs", "/openapi.json", "/redoc"):
+        assert daemon.operator.get(f"http://daemon{path}").status_code == 404
+
+
+def test_a_browser_gets_the_page_with_the_token_once_and_a_cookie_from_then_on(daemon: Daemon) -> None:
+    with httpx.Client(base_url=daemon.page()) as browser:
+        assert browser.get("/").status_code == 403
+        entered = browser.get("/", params={"token": daemon.token()})
+        assert (entered.status_code, entered.headers["location"]) == (303, "/")  # the token leaves the address
+        assert {"HttpOnly", "SameSite=Strict"} <= set(entered.headers["set-cookie"].split("; "))
+        assert entered.headers["referrer-policy"] == "no-referrer"
+        assert browser.get("/").status_code == 200
+        assert browser.get("/metrics").status_code == 200
+        assert browser.post("/").status_code == 403
+
+
+def test_a_site_whose_name_points_to_the_loopback_gets_nothing_even_with_the_cookie(daemon: Daemon) -> None:
+    port = daemon.page().rpartition(":")[2]
+    kept = {"cookie": f"{COOKIE}={daemon.token()}"}
+    with httpx.Client(base_url=daemon.page()) as browser:
+        assert browser.get("/", headers=kept).status_code == 200
+        for host in ("evil.example", f"evil.example:{port}", "127.0.0.1", f"127.0.0.1:{int(port) + 1}", ""):
+            assert browser.get("/", headers=kept | {"host": host}).status_code in (400, 403)
+            assert browser.get("/", params={"token": daemon.token()}, headers={"host": host}).status_code in (
+                400,
+                403,
+            )
+
+
+def test_another_page_in_the_same_browser_gets_nothing(daemon: Daemon) -> None:
+    kept = {"cookie": f"{COOKIE}={daemon.token()}"}
+    with httpx.Client(base_url=daemon.page()) as browser:
+        for site in ("cross-site", "same-site"):
+            assert browser.get("/", headers=kept | {"sec-fetch-site": site}).status_code == 403
+        reply = browser.get("/", headers=kept | {"sec-fetch-site": "same-origin", "origin": "http://evil.example"})
+        assert not [name for name in reply.headers if name.startswith("access-control")]
+
+
+def test_no_token_but_the_whole_one_opens_the_page_and_none_survives_the_daemon(daemon: Daemon) -> None:
+    token = daemon.token()
+    wrong = ["", token[:-1], token + "x", token.swapcase(), "\u00e9" * len(token)]
+    with httpx.Client(base_url=daemon.page()) as browser:
+        assert [browser.get("/", params={"token": t}).status_code for t in wrong] == [403] * len(wrong)
+        assert browser.get("/", headers={"cookie": f"{COOKIE}="}).status_code == 403
+    assert stat.S_IMODE((daemon.folder / "page.token").stat().st_mode) == 0o600
+    daemon.stop()
+    daemon.start()
+    with httpx.Client(base_url=daemon.page()) as browser:
+        assert browser.get("/", params={"token": token}).status_code == 403
+
+
+def test_a_token_is_in_no_log(daemon: Daemon) -> None:
+    with httpx.Client(base_url=daemon.page()) as browser:
+        browser.get("/", params={"token": daemon.token()})
+    assert daemon.token() not in daemon.log.read_text()
+
+
+def test_a_port_that_is_taken_is_named_by_its_key(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ConfigError, match=r"page\.port: cannot be had"):
+            offer_page(tmp_path / "home.toml", tmp_path / "page.token", taken.getsockname()[1])
+    assert not (tmp_path / "page.token").exists()
 
 
 def test_no_letter_goes_in_by_the_operators_socket(daemon: Daemon) -> None:

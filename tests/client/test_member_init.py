@@ -17,7 +17,7 @@ from client.declared import Declared, coarse
 from client.folder import Folder
 from client.init import Wishes, init
 from client.mailbox import SqliteShelf
-from client.settings import DoorSettings, RoadSettings, Settings, home_toml, require_private
+from client.settings import DoorSettings, PageSettings, RoadSettings, Settings, home_toml, require_private
 from privacy.config import ConfigError
 from privacy.policy import Policy
 from privacy.units import Level
@@ -46,6 +46,18 @@ def test_a_new_home_holds_what_up_needs(wishes: Wishes, tmp_path: Path, coordina
     road = RoadSettings.load(folder.road.settings)
     assert (road.member, road.address) == ("clinic", "127.0.0.1:9")
     assert road.socket == home / "run" / "daemon.sock" == settings.socket_in(home)
+
+
+def test_the_page_is_off_until_the_operator_names_a_port(wishes: Wishes, tmp_path: Path) -> None:
+    settings = init(tmp_path / "home", wishes)
+    file = Folder(tmp_path / "home").settings
+    assert settings.page.port is Settings.load(file).page.port is None
+    file.write_text(file.read_text().replace("# [page]", "[page]").replace("# port = 8645", "port = 8645"))
+    assert Settings.load(file).page.port == 8645
+    assert home_toml(Settings.load(file)) == file.read_text()
+    file.write_text(file.read_text().replace("port = 8645", "port = 65536"))
+    with pytest.raises(ConfigError, match="port: expected 1 to 65535"):
+        Settings.load(file)
 
 
 def test_the_supernodes_keys_are_the_pair_that_flower_asks_for(wishes: Wishes, tmp_path: Path) -> None:
@@ -199,8 +211,8 @@ def test_settings_are_read_as_they_were_written(wishes: Wishes, tmp_path: Path) 
     plain = init(tmp_path / "home", wishes)
     doors = [DoorSettings(), DoorSettings(Path("/run/p.sock"), "parley"), DoorSettings(group="parley")]
     for door in doors:
-        for seed in (None, 7):
-            settings = replace(plain, door=door, unsafe_seed=seed)
+        for seed, port in ((None, None), (7, 8645)):
+            settings = replace(plain, door=door, page=PageSettings(port), unsafe_seed=seed)
             file = tmp_path / "written.toml"
             file.write_text(home_toml(settings))
             assert Settings.load(file) == settings

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -103,6 +104,31 @@ def test_the_daemon_comes_up_while_the_coordinator_is_away_and_ends_with_ctrl_c(
     assert json.loads(_parley("status", str(running.home), "--json").stdout)["daemon"] == "down"
 
 
+def test_the_running_daemon_shows_the_operator_what_the_command_line_shows(up: Callable[..., Up], home: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with Folder(home).settings.open("a") as settings:
+        settings.write(f"[page]\nport = {port}\n")
+    running = up("--only", "daemon")
+    running.until(running.is_loaded)
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(home / "run/operator.sock"))) as http:
+        shown = http.get("http://daemon/ledger.json").json()
+        assert "notes" in http.get("http://daemon/").text
+        assert "parley_model_loaded 1\n" in http.get("http://daemon/metrics").text
+    assert shown == json.loads(_parley("ledger", str(home), "--json").stdout)
+    assert shown["accounts"][0]["dataset"] == "notes"
+    assert "notes: epsilon 0.00 of 8 spent" in _parley("ledger", str(home)).stdout
+    address = json.loads(_parley("status", str(home), "--json").stdout)["page"]
+    assert address.startswith(f"http://127.0.0.1:{port}/?token=")
+    with httpx.Client(follow_redirects=True) as browser:
+        assert "notes" in browser.get(address).text
+    Folder(home).policy.write_text("version = 1\n")  # broken: said in words, and nothing of the ledger
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(home / "run/operator.sock"))) as http:
+        assert http.get("http://daemon/ledger.json").status_code == 503
+        assert "It cannot be read" in http.get("http://daemon/").text
+
+
 @pytest.mark.slow
 def test_a_daemon_that_was_killed_is_started_again(up: Callable[..., Up]) -> None:
     running = up("--only", "daemon")
@@ -193,7 +219,7 @@ def test_policy_and_ledger_are_shown_and_checked(home: Path) -> None:
     assert "epsilon 8 at delta 1e-05, per record" in shown
     assert "average at level weights" in shown
     ledger = json.loads(_parley("ledger", str(home), "--json").stdout)
-    assert ledger["entries"] == []
+    assert (ledger["last"], ledger["lines"]) == ([], 0)
     assert ledger["accounts"][0]["epsilon"] == 0
     policy = Folder(home).policy
     policy.write_text(policy.read_text().replace("delta = 1e-5", "delta = 9e-3"))
