@@ -1,4 +1,4 @@
-"""The command line of a member: parley member init | up | policy | roster | ledger | status."""
+"""The command line of a member: parley member init | up | policy | roster | approve | ledger | status."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from click import Command, Context
+from typer.core import TyperGroup
 
 from privacy.config import ConfigError
 
@@ -20,6 +22,20 @@ Home = Annotated[Path, typer.Argument(metavar="DIR", help="The member's home fol
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 roster = typer.Typer(help="Who may take part, as this home's operator has approved it.", no_args_is_help=True)
 app.add_typer(roster, name="roster")
+
+
+class _ShowUnlessTold(TyperGroup):
+    """Take `policy DIR` for `policy show DIR`."""
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        """Return the command and its arguments: `show`, where none is named."""
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["show", *args])
+
+
+policy = typer.Typer(
+    cls=_ShowUnlessTold, help="What this home agrees to, as its operator has written it.", no_args_is_help=True
+)
+app.add_typer(policy, name="policy")
 
 
 class FormatChoice(StrEnum):
@@ -77,13 +93,32 @@ def up(
         run(home.absolute(), Part(only.value) if only else None, _say)
 
 
-@app.command()
-def policy(home: Home) -> None:
+@policy.command("show")
+def show_policy(home: Home) -> None:
     """Check the policy, and print what it comes down to."""
     from client.policy_view import policy_lines
 
     with _explained():
         lines = policy_lines(home.absolute())
+    typer.echo("\n".join(lines))
+
+
+@app.command("approve")
+def approve_work(
+    home: Home,
+    number: Annotated[int | None, typer.Argument(metavar="[ID]", help="What to approve; else all is listed.")] = None,
+    withdraw: Annotated[int | None, typer.Option(metavar="ID", help="Take this approval back.")] = None,
+) -> None:
+    """Show which work waits for your approval, or approve a piece of it."""
+    from client.approving import approve, asked_lines, ledger_of, work_lines
+
+    with _explained(), ledger_of(home.absolute()) as ledger:
+        if withdraw is not None:
+            lines = [*work_lines(ledger.withdraw(withdraw)), "withdrawn: what has left has left, and no more will"]
+        elif number is not None:
+            lines = [*work_lines(approve(ledger, number)), "approved, for the first session that asks for just this"]
+        else:
+            lines = asked_lines(ledger.approvals())
     typer.echo("\n".join(lines))
 
 

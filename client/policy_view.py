@@ -1,49 +1,129 @@
-"""Show an operator what a home's policy comes down to, warnings last."""
+"""Show an operator what a home's policy comes down to for its data as the ledger knows it, warnings last."""
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from client.folder import Folder
 from client.roster import approved_roster
 from client.settings import Settings
-from privacy.policy import Permission, Policy
+from privacy.ledger import Account, Ledger
+from privacy.policy import Budget, Permission, Policy
 from privacy.refusal import RosterNotApproved
+
+_FIXED = ("relation", "delta", "orders", "record_tokens", "approximate_delta")
 
 
 def policy_lines(root: Path) -> list[str]:
-    """Return what the home's policy comes down to, warnings last. Raises: ConfigError."""
+    """Return what the home's policy comes down to, warnings last. Raises: ConfigError, LedgerUnavailable."""
     folder = Folder(root)
     settings, policy = Settings.load(folder.settings), Policy.load(folder.policy)
-    budget = policy.budget
-    lines = [
-        f"{folder.policy}: is in order",
-        f"budget of {settings.data.account}: epsilon {budget.epsilon:g} at delta {budget.delta:g},"
-        f" per {budget.unit.value}, {budget.relation.value}",
-    ]
-    lines += [_allowed(permission) for permission in policy.allow]
-    warnings = [*_warnings(settings, policy), *_crowd_warnings(folder, policy)]
+    mine = Account(settings.data.account, policy.budget)
+    known = opened_account(settings.ledger_in(root), mine)
+    lines = [f"{folder.policy}: is in order", *_budget_lines(mine, known)]
+    for permission in policy.allow:
+        lines += _allowed(permission)
+    warnings = [*_warnings(settings, policy), *_account_warnings(mine, known), *_crowd_warnings(folder, policy)]
     return lines + [f"warning: {warning}" for warning in warnings]
 
 
-def _allowed(permission: Permission) -> str:
-    unsafe = ", WITHOUT NOISE: no epsilon" * permission.unsafe_without_noise
-    unsafe += ", NOT SUMMED: the coordinator may see this member's own values" * permission.unsafe_plain_sum
-    names = ", ".join(permission.collaborations)
-    return (
-        f"allows {permission.partner}: {names} at level {permission.level.value},"
-        f" with at least {permission.smallest_crowd} members, {permission.colluding} of them taken to collude,"
-        f" in at most {permission.attempts} attempts{unsafe}"
+def opened_account(ledger_file: Path, mine: Account) -> Account | None:
+    """Return the account that is open for this data and unit, with what was fixed then, or None.
+
+    Raises: LedgerUnavailable.
+    """
+    if not ledger_file.is_file():
+        return None
+    ledger = Ledger(ledger_file)
+    try:
+        for known in ledger.accounts():
+            if (known.dataset, known.budget.unit) == (mine.dataset, mine.budget.unit):
+                return known
+    finally:
+        ledger.close()
+    return None
+
+
+def fixed_otherwise(budget: Budget, known: Budget) -> Iterator[tuple[str, str]]:
+    """Yield each key that was fixed to something else when the account was opened, and what it was fixed to.
+
+    As long as one differs, the ledger refuses all that this budget would pay for.
+    """
+    for key in _FIXED:
+        asked, fixed = getattr(budget, key), getattr(known, key)
+        if asked != fixed and not (key == "orders" and not asked):  # no orders: whichever the account has
+            yield key, _said(fixed)
+
+
+def _budget_lines(mine: Account, known: Account | None) -> list[str]:
+    b = mine.budget
+    lines = [
+        f"budget of {mine.dataset}: epsilon {b.epsilon:g} at delta {b.delta:g}, per {b.unit.value},"
+        f" {b.relation.value}; at most {b.disclosures} disclosures without any epsilon"
+    ]
+    if known is None:
+        return [*lines, "no account is open yet: the first release fixes all of this but epsilon and disclosures"]
+    k = known.budget
+    return [
+        *lines,
+        f"the account is open: epsilon {k.epsilon:g} at delta {k.delta:g}, {k.relation.value}, of {k.record_tokens}"
+        f" tokens a record, at orders {_said(k.orders)}; the limit now is epsilon {min(k.epsilon, b.epsilon):g}",
+    ]
+
+
+def _allowed(p: Permission) -> Iterator[str]:
+    unsafe = ", WITHOUT NOISE: no epsilon" * p.unsafe_without_noise
+    unsafe += ", NOT SUMMED: the coordinator may see this member's own values" * p.unsafe_plain_sum
+    unsafe += ", TEXT AS IT IS: nobody redacts it" * p.unsafe_unredacted_text
+    yield (
+        f"allows {p.partner}: {', '.join(p.collaborations)} at level {p.level.value},"
+        f" with at least {p.smallest_crowd} members, {p.colluding} of them taken to collude,"
+        f" in at most {p.attempts} attempts{unsafe}"
     )
+    if bounds := list(_bounds(p)):
+        yield f"  {'; '.join(bounds)}"
 
 
-def _warnings(settings: Settings, policy: Policy) -> list[str]:
-    warnings = []
+def _bounds(p: Permission) -> Iterator[str]:
+    """Yield what bounds the permission further, or widens it."""
+    for said, value in (
+        ("only until the end of {} (UTC)", p.expires),
+        ("only for the purpose {}", p.purposes and " or ".join(p.purposes)),
+        ("only after your approval of each piece of work", p.approval or None),
+        ("epsilon {:g} in all", p.epsilon),
+        ("noise of {:g} at least", p.least_noise),
+        ("{} releases a day", p.releases_per_day),
+        ("{} bytes a day", p.bytes_per_day),
+        ("{} disclosures in all", p.disclosures),
+        ("text redacted by {}", p.redaction or None),
+        ("may be told: {}", ", ".join(kind.value for kind in p.tells) or None),
+    ):
+        if value is not None:
+            yield said.format(value)
+
+
+def _warnings(settings: Settings, policy: Policy) -> Iterator[str]:
     if policy.budget.delta * settings.data.declared.records(policy.budget.record_tokens) >= 1:
-        warnings.append("delta is not below 1 / number of records: it would permit publishing one")
+        yield "delta is not below 1 / number of records: it would permit publishing one"
     if not any(p.partner == settings.coordinator.key for p in policy.allow):
-        warnings.append("nothing is allowed to this home's coordinator: it will be refused")
+        yield "nothing is allowed to this home's coordinator: it will be refused"
+    if any((p.epsilon or 0) > policy.budget.epsilon for p in policy.allow):
+        yield "a permission's epsilon is above the budget's, which ends before it"
+    for p in policy.allow:
+        if p.expires is not None and p.expires < datetime.now(UTC).date():
+            yield f"what is allowed at level {p.level.value} ran out on {p.expires}"
     if policy.unsafe_seeded_randomness:
-        warnings.append("seeded randomness is allowed: whoever knows the seed can subtract the noise")
-    return warnings
+        yield "seeded randomness is allowed: whoever knows the seed can subtract the noise"
+
+
+def _account_warnings(mine: Account, known: Account | None) -> Iterator[str]:
+    """Yield where the file says one thing and the open account, which counts, another."""
+    if known is None:
+        return
+    for key, fixed in fixed_otherwise(mine.budget, known.budget):
+        yield f"the account is open with {key} {fixed}, which is fixed for its life: all releases will be refused"
+    if mine.budget.epsilon > known.budget.epsilon:
+        yield f"the account was opened with epsilon {known.budget.epsilon:g}: that stays the limit"
 
 
 def _crowd_warnings(folder: Folder, policy: Policy) -> list[str]:
@@ -54,3 +134,9 @@ def _crowd_warnings(folder: Folder, policy: Policy) -> list[str]:
         return ["no roster is approved: every secure sum will be refused (parley member roster approve)"]
     least = max((p.smallest_crowd for p in policy.allow), default=0)
     return [f"the roster has {members} members, smallest_crowd asks for {least}"] * (members < least)
+
+
+def _said(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(f"{part:g}" for part in value)
+    return str(getattr(value, "value", value))

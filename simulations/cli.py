@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from client.cli import app as member_app
+from client.cli import policy as member_policy
 from privacy.config import ConfigError
 from server.cli import app as coordinator_app
 
@@ -108,6 +109,19 @@ def report(
         show(comparison, Console())
         if html is not None:
             write_page(comparison, html)
+
+
+@member_policy.command("check")
+def check_policy(
+    home: Annotated[Path, typer.Argument(metavar="DIR", help="The member's home folder.")], experiment: ExperimentFile
+) -> None:
+    """Say everything for which this home would refuse an experiment; nothing is charged, and nothing leaves."""
+    with _errors():
+        from simulations.checking import check_file, check_lines
+
+        checked = check_file(home.absolute(), experiment)
+    typer.echo("\n".join(check_lines(checked)))
+    raise typer.Exit(0 if checked.allowed else 1)
 
 
 @app.command()
