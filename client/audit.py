@@ -4,12 +4,16 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from client.trails import PROOF, Trail, Unreadable, opened, read_head, remembered, write_export
+from client.folder import Folder
+from client.opening import identity_of
+from client.trails import PROOF, Trail, Unreadable, ledger_of, opened, read_head, remembered, write_export
 from privacy.auditing import Fault, Report, Verify, check
 from privacy.proofs import Proof, inclusion
+from privacy.refusal import LedgerUnavailable
 from privacy.trail import HEAD_LABEL, SignedHead, leaf, parse
 from protocols.faults import PeerError
 from protocols.keys import PublicKey
@@ -28,9 +32,7 @@ def verify(
     A home's own key counts as named, and the head that it kept beside its answers as a witness.
     Raises: Unreadable; ConfigError for a home that is none.
     """
-    witnesses = [read_head(witness)] if witness is not None else []
-    if source.is_dir() and (kept := remembered(source)) is not None:
-        witnesses.append(kept)
+    witnesses = [*_kept(source), *([read_head(witness)] if witness is not None else [])]
     with opened(source) as trail:
         named = {str(key): key for key in keys}
         if trail.end is not None:
@@ -38,7 +40,8 @@ def verify(
         if not named:
             raise Unreadable(f"{source}: name the key that its heads should be signed by; the file cannot say it")
         report = _checked(trail, trusting(named.values()), witnesses, every_signature=every_signature)
-        return _ended(_explained_keys(report, trail, set(named)), trail.end)
+        report = _ended(_explained_keys(report, trail, set(named)), trail.end)
+    return _totalled(report, source) if report.sound and source.is_dir() else report
 
 
 def trusting(keys: Collection[PublicKey]) -> Verify:
@@ -51,14 +54,22 @@ def trusting(keys: Collection[PublicKey]) -> Verify:
     return holds
 
 
-def export(home: Path, out: Path) -> int:
-    """Write a home's trail into a new file for an auditor; return how many lines it has.
+def export(home: Path, out: Path) -> Report:
+    """Write a home's trail into a new file for an auditor, under a head signed now; return what was found wrong.
 
+    A trail that is not sound is written as it is, and nothing new is signed: the home's key vouches for no forgery.
     Learns:  whoever reads it: who asked what and when, for which collaborations, and what it cost; no value, no text.
     Raises:  Unreadable, ConfigError, FileExistsError.
     """
     with opened(home) as trail:
-        return write_export(trail, out)
+        report = _ended(_checked(trail, _themselves(trail), _kept(home), every_signature=False), trail.end)
+        if report.sound and trail.end is not None and report.signed < report.head.seq:
+            identity = identity_of(Folder(home.absolute()))
+            signature = identity.sign(HEAD_LABEL, report.head.signed_bytes())
+            heads = (*trail.heads, SignedHead(report.head, str(identity.public), signature))
+            trail = replace(trail, heads=heads)  # noqa: PLW2901  # the same one, under one head more
+        write_export(trail, out)
+    return report
 
 
 def prove(source: Path, seq: int, out: Path) -> SignedHead:
@@ -226,6 +237,20 @@ def _checked(trail: Trail, verify_: Verify, witnesses: list[SignedHead], *, ever
     )
 
 
+def _kept(source: Path) -> list[SignedHead]:
+    head = remembered(source) if source.is_dir() else None
+    return [] if head is None else [head]
+
+
+def _themselves(trail: Trail) -> Verify:
+    """Return what trusts the keys that the heads themselves name: for the one who wrote them."""
+    keys = []
+    for key in {trail.key, *(h.key for h in trail.heads)}:
+        with suppress(ValueError):
+            keys.append(PublicKey.parse(key))
+    return trusting(keys)
+
+
 def _explained_keys(report: Report, trail: Trail, named: set[str]) -> Report:
     """Add which keys signed heads and were not named."""
     others = sorted({h.key for h in trail.heads} - named)
@@ -240,6 +265,16 @@ def _ended(report: Report, end: tuple[int, bytes] | None) -> Report:
     missing = end[0] > report.head.seq
     what = f"lines up to {end[0]} were written, and are missing" if missing else "lines that the ledger never wrote"
     return replace(report, faults=(Fault(min(end[0], report.head.seq) + 1, what),))
+
+
+def _totalled(report: Report, home: Path) -> Report:
+    """Add that what the ledger decides by is not the sum of the lines that it keeps."""
+    with closing(ledger_of(home)) as ledger:
+        try:
+            ledger.require_totals()
+        except (LedgerUnavailable, ValueError, TypeError, LookupError):  # or what is there is no total
+            return replace(report, faults=(Fault(0, "a total of the ledger is not the sum of its lines"),))
+    return report
 
 
 def _unsound(trail: Trail, keys: Collection[PublicKey]) -> list[Difference]:

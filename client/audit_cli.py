@@ -46,8 +46,11 @@ def export(home: Annotated[Path, typer.Argument(metavar="DIR", help="The member'
     from client.audit import export as write
 
     with _explained():
-        count = write(home, out)
-    typer.echo(f"{out}: {count} lines")
+        report = write(home, out)
+    typer.echo(f"{out}: {report.head.seq} lines")
+    for fault in report.faults:
+        typer.echo(f"NOT SOUND, and exported as it is: {fault}", err=True)
+    raise typer.Exit(0 if report.sound else 1)
 
 
 @audit.command()

@@ -13,6 +13,7 @@ from pathlib import Path
 from client.folder import Folder
 from client.opening import identity_of
 from client.settings import Settings
+from privacy.ledger import Ledger
 from privacy.refusal import LedgerUnavailable
 from privacy.schema import connect
 from privacy.trail import Head, SignedHead, parse
@@ -52,11 +53,7 @@ def opened(source: Path) -> Iterator[Trail]:
     if not source.is_dir():
         yield read_export(source)
         return
-    folder = Folder(source.absolute())
-    settings = Settings.load(folder.settings)
-    file = settings.ledger_in(folder.root)
-    if not file.is_file():
-        raise Unreadable(f"{file}: the ledger is missing")
+    folder, settings, file = _home(source)
     try:
         with closing(connect(file, reading=True)) as db:
             db.text_factory = _ascii
@@ -64,6 +61,15 @@ def opened(source: Path) -> Iterator[Trail]:
             yield _trail_of(db, settings.member, str(identity_of(folder).public))
     except (sqlite3.Error, LedgerUnavailable) as broken:
         raise Unreadable(f"{file}: no ledger that can be read ({type(broken).__name__})") from None
+
+
+def ledger_of(home: Path) -> Ledger:
+    """Open the ledger of a home, for a question that only it can answer. Raises: Unreadable, ConfigError."""
+    _, _, file = _home(home)
+    try:
+        return Ledger(file)
+    except LedgerUnavailable as broken:
+        raise Unreadable(str(broken)) from None
 
 
 def remembered(home: Path) -> SignedHead | None:
@@ -96,17 +102,14 @@ def read_export(file: Path) -> Trail:
     return Trail(trail, lambda: _lines(file), heads, member, key)
 
 
-def write_export(trail: Trail, out: Path) -> int:
-    """Write the trail into a new file that only its owner can read; return how many lines it has."""
-    count = 0
+def write_export(trail: Trail, out: Path) -> None:
+    """Write the trail into a new file that only its owner can read."""
     out.touch(mode=0o600, exist_ok=False)
     with out.open("w", encoding="ascii", errors="replace", newline="\n") as file:
         header = {"format": EXPORT, "key": trail.key, "member": trail.member, "trail": trail.id}
         file.write(json.dumps(header) + "\n")
-        for count, line in enumerate(trail.lines(), 1):  # noqa: B007  # counted
-            file.write(line.replace("\n", "?") + "\n")
+        file.writelines(line.replace("\n", "?") + "\n" for line in trail.lines())
         file.writelines(head.to_json() + "\n" for head in trail.heads)
-    return count
 
 
 def read_head(file: Path) -> SignedHead:
@@ -116,6 +119,15 @@ def read_head(file: Path) -> SignedHead:
         if first.get("format") == EXPORT:
             return max(read_export(file).heads, key=lambda h: h.head.seq)
         return SignedHead.from_fields(first["head"] if first.get("format") == PROOF else first)
+
+
+def _home(root: Path) -> tuple[Folder, Settings, Path]:
+    folder = Folder(root.absolute())
+    settings = Settings.load(folder.settings)
+    file = settings.ledger_in(folder.root)
+    if not file.is_file():
+        raise Unreadable(f"{file}: the ledger is missing")
+    return folder, settings, file
 
 
 @contextmanager
