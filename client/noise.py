@@ -1,12 +1,14 @@
 """Find the noise that makes a whole run keep its recipe's promise, and fit into the budget, from public numbers."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 
-from privacy.accountant import calibrate, cost, default_orders, epsilon
+from privacy.accountant import Filter, calibrate, default_orders, price
 from privacy.ledger import Account, Ledger
 from privacy.policy import Budget
+from privacy.units import Relation, Unit
 from protocols.faults import PeerError
 from protocols.weights.average import Recipe
 
@@ -32,7 +34,9 @@ def require_promise(recipe: Recipe, event: DpEvent) -> None:
     if recipe.epsilon is None:
         raise PeerError("a recipe that promises nothing")
     orders = default_orders(recipe.epsilon, recipe.delta)
-    if epsilon(cost(SelfComposedDpEvent(event, recipe.rounds), orders), orders, recipe.delta) > recipe.epsilon:
+    relation = Relation.ZERO_OUT if recipe.unit is Unit.MEMBER else Relation.ADD_OR_REMOVE
+    cost = price(SelfComposedDpEvent(event, recipe.rounds), orders, relation)
+    if not Filter(orders, recipe.delta).fits(cost, recipe.epsilon):
         raise PeerError("a recipe whose noise does not keep its own promise")
 
 
@@ -47,7 +51,7 @@ def opened(ledger: Ledger, account: Account) -> Budget:
 
 
 def _with_orders(budget: Budget, orders: tuple[float, ...]) -> Budget:
-    return Budget(budget.epsilon, budget.delta, budget.unit, budget.relation, orders, budget.record_tokens)
+    return replace(budget, orders=orders)
 
 
 @lru_cache(maxsize=64)

@@ -17,11 +17,9 @@ from dp_accounting import (
     ComposedDpEvent,
     DpEvent,
     GaussianDpEvent,
-    NeighboringRelation,
     PoissonSampledDpEvent,
     SelfComposedDpEvent,
 )
-from dp_accounting.pld import PLDAccountant
 
 from privacy.curves import additive, divergence
 from privacy.events import DpSgdDpEvent, ParallelDpEvent, from_json, to_json
@@ -161,17 +159,13 @@ def default_orders(epsilon: float, delta: float) -> tuple[float, ...]:
     return (max(candidates, key=lambda a: (epsilon - _conversion(a, delta)) / a),)
 
 
-def cost(event: DpEvent, orders: Sequence[float]) -> tuple[int, ...]:
-    """Return the event's Renyi divergence at every order, in 1e-12 nats, rounded up."""
-    return price(event, orders).nats
-
-
-def epsilon(totals: Sequence[int], orders: Sequence[float], delta: float) -> float:
-    """Return the epsilon that the `totals` at `orders` amount to; `delta` is shared equally by the orders."""
-    return Filter(tuple(orders), delta).epsilon(Cost(tuple(totals)))
-
-
-def calibrate(event_of: Callable[[float], DpEvent], budget: float, delta: float, orders: Sequence[float]) -> float:
+def calibrate(
+    event_of: Callable[[float], DpEvent],
+    budget: float,
+    delta: float,
+    orders: Sequence[float],
+    relation: Relation = Relation.ADD_OR_REMOVE,
+) -> float:
     """Return the smallest noise multiplier (to 1e-4, rounded up) whose event costs at most `budget`.
 
     Raises: ValueError if no noise multiplier up to 10,000 does.
@@ -180,7 +174,7 @@ def calibrate(event_of: Callable[[float], DpEvent], budget: float, delta: float,
 
     def fits(steps: int) -> bool:
         try:
-            return judge.fits(price(event_of(steps / 10_000), orders), budget)
+            return judge.fits(price(event_of(steps / 10_000), orders, relation), budget)
         except (ValueError, OverflowError):
             return False  # so little noise that the divergence is not finite
 
@@ -193,17 +187,6 @@ def calibrate(event_of: Callable[[float], DpEvent], budget: float, delta: float,
         middle = (low + high) // 2
         low, high = (low, middle) if fits(middle) else (middle, high)
     return high / 10_000
-
-
-def tight_epsilon(events: Sequence[DpEvent], delta: float) -> float:
-    """Return the PLD accountant's epsilon of a plan whose events were all fixed beforehand.
-
-    Tighter than the filter, and no filter: valid only where no event was chosen after seeing an answer.
-    """
-    accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, 1e-3)
-    for event in events:
-        accountant.compose(event)
-    return float(accountant.get_epsilon(delta))
 
 
 def _conversion(order: float, delta: float) -> float:

@@ -67,7 +67,8 @@ def unamplified(event: DpEvent) -> Iterator[float]:
     """Yield the rho of every innermost mechanism as if nothing was sampled: infinite for one that has none."""
     for part in _innermost(event):
         rho = _RHO.get(type(part))
-        yield float(rho(part)) if rho is not None else math.inf
+        loss = float(rho(part)) if rho is not None else math.inf
+        yield loss if loss >= 0 else math.inf  # a parameter that is no number promises nothing
 
 
 def _gaussian(event: Any) -> float:

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 
 import numpy as np
-from dp_accounting import DpEvent, ZCDpEvent
+from dp_accounting import ComposedDpEvent, DpEvent, SelfComposedDpEvent, ZCDpEvent
 from numpy.typing import NDArray
 
 from privacy.accountant import PICO, calibrate
 from privacy.discrete_gaussian import DiscreteGaussian, NoisePool
+from privacy.divergences import distributed_rho
+from privacy.events import DistributedGaussianSumDpEvent
 from privacy.fixed_point import LEAST_DEVIATION, FixedPoint, Integers
 from privacy.randomness import Randomness
+from privacy.units import Relation
 
 
 def rho(*, bound: float, deviation: float, honest: int, length: int) -> float:
@@ -28,23 +31,21 @@ def rho(*, bound: float, deviation: float, honest: int, length: int) -> float:
     Trusts:  `honest` members add their noise and tell nobody what it was.
     Cites:   Kairouz, Liu and Steinke 2021, proposition 14.
     """
-    if honest < 1 or length < 1 or not (bound > 0 and deviation >= 0.5):
-        raise ValueError("expected honest and length at least 1, a positive bound, and a deviation of at least 0.5")
-    tau = 10 * sum(math.exp(-2 * (math.pi * deviation) ** 2 * k / (k + 1)) for k in range(1, honest))
-    return (bound / (math.sqrt(honest) * deviation) + math.sqrt(length) * tau) ** 2 / 2
+    return distributed_rho(bound, deviation, honest, length)
 
 
 def sum_event(code: FixedPoint, honest: int) -> DpEvent:
     """Return what one sum of vectors in this encoding costs, at `honest` members' noise. Raises: ValueError."""
-    return ZCDpEvent(rho(bound=code.bound, deviation=code.deviation, honest=honest, length=code.length))
+    rho(bound=code.bound, deviation=code.deviation, honest=honest, length=code.length)  # raises what is out of bounds
+    return DistributedGaussianSumDpEvent(code.bound, code.deviation, honest, code.length)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NoiseShare:
     """Hold a vector that is clipped and encoded, and add this member's noise when it is drawn.
 
-    What cannot be encoded is refused here, before the gate has charged anything. The event is a ZCDpEvent: proven for
-    vectors at Renyi orders only, and the PLD accountant, which would be tighter, takes none.
+    What cannot be encoded is refused here, before the gate has charged anything. The event is proven for
+    vectors at Renyi orders only: no loss distribution is known of it.
 
     Learns:  the coordinator, from the sum over the members: what its noise leaves; from a share alone, too much.
     Trusts:  `honest` members, this one included, add their noise and collude with nobody.
@@ -98,7 +99,8 @@ def least_noise_multiplier(
 
     def event_of(noise_multiplier: float) -> DpEvent:
         bound = LEAST_DEVIATION * math.sqrt(honest) / noise_multiplier  # the narrowest noise costs the most
-        one = rho(bound=bound, deviation=LEAST_DEVIATION, honest=honest, length=length)
-        return ZCDpEvent(sums * (one + 1 / PICO))  # orders are above 1: at each, more than the charge's rounding
+        one = DistributedGaussianSumDpEvent(bound, LEAST_DEVIATION, honest, length)
+        slack = ZCDpEvent(sums / PICO)  # a wider deviation's loss may differ by what a float is rounded by
+        return ComposedDpEvent([SelfComposedDpEvent(one, sums), slack])
 
-    return calibrate(event_of, epsilon, delta, orders)
+    return calibrate(event_of, epsilon, delta, orders, Relation.ZERO_OUT)

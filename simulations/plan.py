@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent, ZCDpEvent
+from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 
 from client.data import Records
 from client.declared import Declared
 from client.dp_training import DpSgd, Schedule, UnsafePlainSgd
 from client.model import Adapted, Base, layout_of
-from privacy.accountant import NAME, calibrate, cost, default_orders, epsilon, tight_epsilon
+from privacy.accountant import NAME, Filter, calibrate, default_orders, price
+from privacy.certificate import certify
 from privacy.config import ConfigError
-from privacy.distributed import least_noise_multiplier, rho
+from privacy.distributed import least_noise_multiplier, sum_event
 from privacy.randomness import SystemRandomness
 from privacy.units import Guarantee, Relation
 from protocols.secure_sum.boxes import SHARE_BYTES, TAG
@@ -45,7 +46,7 @@ FLOWER_ROUND_S = 3.0  # what Flower's road adds to a round with three members on
 
 @dataclass(frozen=True, slots=True)
 class MemberPlan:
-    """Hold what the run costs one member. `tight` is what a PLD accountant says of the same fixed plan."""
+    """Hold what the run costs one member. `tight` is certified of the same plan, fixed as it is."""
 
     name: str
     records: int
@@ -187,10 +188,9 @@ def _in_the_sum(
     if terms is None:
         raise ValueError("whole members are protected by the noise of a secure sum")
     code = recipe.spec(terms, members)
-    one = rho(bound=code.bound, deviation=code.deviation, honest=terms.honest, length=recipe.length)
-    event = SelfComposedDpEvent(ZCDpEvent(one), recipe.rounds)
+    event = SelfComposedDpEvent(sum_event(code, terms.honest), recipe.rounds)
     guarantee = Guarantee(
-        epsilon(cost(event, orders), orders, recipe.delta),
+        Filter(orders, recipe.delta).epsilon(price(event, orders, Relation.ZERO_OUT)),
         recipe.delta,
         recipe.unit,
         Relation.ZERO_OUT,
@@ -215,7 +215,7 @@ def _member_plan(
     noise = _noise(recipe, records, orders)
     event = _event(recipe, records, noise)
     guarantee = Guarantee(
-        epsilon(cost(event, orders), orders, recipe.delta),
+        Filter(orders, recipe.delta).epsilon(price(event, orders)),
         recipe.delta,
         recipe.unit,
         Relation.ADD_OR_REMOVE,
@@ -223,7 +223,7 @@ def _member_plan(
         (f"a record is {recipe.record_tokens} tokens of one document", "records are sampled independently (Poisson)"),
         (),
     )
-    return MemberPlan(name, records, rate, noise, guarantee, tight_epsilon([event], recipe.delta))
+    return MemberPlan(name, records, rate, noise, guarantee, certify([event], recipe.delta).epsilon)
 
 
 def _one_step(recipe: Recipe, base: Base) -> float:
