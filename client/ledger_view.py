@@ -6,50 +6,34 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from client.folder import Folder
 from client.settings import Settings
+from privacy.accounts import Account
+from privacy.approvals import Approval
+from privacy.certificate import Certificate, certify
 from privacy.config import ConfigError
-from privacy.ledger import Account, Entry, Ledger, Statement
+from privacy.ledger import Ledger
 from privacy.policy import Policy
-from privacy.units import Guarantee, Level
+from privacy.refusal import Incomparable, LedgerUnavailable, Refused
+from privacy.statement import Share
+from privacy.units import Guarantee, Relation
 
 LAST = 20  # lines of the trail that are shown
 NO_SUM = "counted, never summed: no epsilon describes them"
 SHARES_DO_NOT_ADD_UP = "each share's epsilon is what it would cost alone; together they cost at most the sum"
 _SHOWN_OF_A_KEY = len("ed25519:") + 16  # 96 bits: nobody makes another key that begins alike
+_MOST_CERTIFIED = 100_000  # charges: beyond, to read them all would keep the page waiting
+_MOST_KINDS = 50  # of event
 _LONGEST_SHOWN = 160  # characters of an event
 Line = Mapping[str, str | int | bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """Show what one partner got at one level by one collaboration; `more` of its last event still fit."""
-
-    partner: str
-    level: Level
-    collaboration: str
-    epsilon: float
-    limit: float | None
-    charges: int
-    disclosures: int
-    bytes: int
-    more: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Certified:
-    """Show an epsilon that nothing enforces, by whose count, and what it rests on."""
-
-    epsilon: float
-    accountant: str
-    assumption: str
-
-
-@dataclass(frozen=True, slots=True)
 class Shown:
-    """Show one account: what is enforced, and beside it what may be printed."""
+    """Show one account: what is enforced, and beside it an epsilon that nothing enforces, if it is tighter."""
 
     dataset: str
     spent: Guarantee
@@ -57,7 +41,7 @@ class Shown:
     charges: int
     disclosures: int
     most_disclosures: int
-    certified: Certified | None
+    certified: Certificate | None
     shares: tuple[Share, ...]
 
     @property
@@ -67,24 +51,14 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """Show what waits for the operator's approval."""
-
-    id: str
-    partner: str
-    level: Level
-    collaboration: str
-    purpose: str
-
-
-@dataclass(frozen=True, slots=True)
 class Seen:
-    """Hold what a ledger shows; this home's own account comes first."""
+    """Hold what a ledger shows; this home's own account comes first. `wrong`: why no policy governs it as it is."""
 
     accounts: tuple[Shown, ...]
-    waiting: tuple[Waiting, ...]
+    waiting: tuple[Approval, ...]
     last: tuple[Line, ...]
     lines: int
+    wrong: str = ""
 
 
 def look(root: Path) -> Seen:
@@ -96,19 +70,19 @@ def look(root: Path) -> Seen:
         raise ConfigError(file, "", "no such ledger")
     ledger = Ledger(file)
     try:
-        mine = Account(settings.data.account, policy.budget)
-        others = [a for a in ledger.accounts() if a.dataset != mine.dataset or a.budget.unit != mine.budget.unit]
-        accounts = tuple(_shown(ledger.statement(account), account) for account in (mine, *others))
-        lines = tuple(_line(entry) for entry in ledger.entries())
+        accounts, wrong = _accounts(ledger, Account(settings.data.account, policy.budget))
+        lines = ledger.head().seq
+        last = tuple(json.loads(line) for line in ledger.lines(max(0, lines - LAST)))
+        return Seen(accounts, ledger.pending(), last, lines, wrong)
     finally:
         ledger.close()
-    return Seen(accounts, (), lines[-LAST:], len(lines))
 
 
 def as_json(seen: Seen) -> str:
     """Return all of it as JSON."""
     whole = {
         "accounts": [_account(account) for account in seen.accounts],
+        "wrong": seen.wrong,
         "waiting": [_named(waiting) for waiting in seen.waiting],
         "lines": seen.lines,
         "last": [dict(line) for line in seen.last],
@@ -119,6 +93,8 @@ def as_json(seen: Seen) -> str:
 def as_table(seen: Seen) -> list[str]:
     """Return all of it as lines of text, without a character that a terminal would obey."""
     lines = []
+    if seen.wrong:
+        lines += [f"warning: the policy does not fit this account, and nothing will leave: {seen.wrong}"]
     for account in seen.accounts:
         lines += [*_summary(account), *_table(account.shares), *_promises(account), ""]
     if seen.waiting:
@@ -145,11 +121,12 @@ def plain(text: str) -> str:
 
 def told(line: Line) -> str:
     """Return a line of the trail as one reads it."""
+    times = f"{line['count']} times" if line.get("count", 1) != 1 else ""
     what = str(line.get("event") or line.get("why") or line.get("purpose") or "")
     what = what if len(what) <= _LONGEST_SHOWN else f"{what[:_LONGEST_SHOWN]}..."
     size = size_of(int(line["size"])) if "size" in line else ""
     where = f"{line['collaboration']} ({line['level']})" if "collaboration" in line and "level" in line else ""
-    return f"{line['seq']:>6}  {line['at']}  {line['kind']:<9}  {'  '.join(filter(None, (where, size, what)))}"
+    return f"{line['seq']:>6}  {line['at']}  {line['kind']:<9}  {'  '.join(filter(None, (where, size, what, times)))}"
 
 
 def size_of(count: int) -> str:
@@ -160,23 +137,42 @@ def size_of(count: int) -> str:
     return f"{count} B"
 
 
-def _shown(statement: Statement, account: Account) -> Shown:
-    return Shown(
-        statement.dataset,
-        statement.spent,
-        statement.limit,
-        statement.charges,
-        statement.disclosures,
-        account.budget.disclosures,
-        None,
-        (),
-    )
+def _accounts(ledger: Ledger, mine: Account) -> tuple[tuple[Shown, ...], str]:
+    """Return every account, `mine` first; where the policy does not fit the open one: as it was opened, and why."""
+    key = (mine.dataset, mine.budget.unit)
+    opened = {(a.dataset, a.budget.unit): a for a in ledger.accounts()}
+    others = tuple(_shown(ledger, account) for its, account in opened.items() if its != key)
+    try:
+        return (_shown(ledger, mine), *others), ""
+    except LedgerUnavailable:
+        raise
+    except Refused as wrong:
+        return (_shown(ledger, opened[key]), *others), str(wrong)
 
 
-def _line(entry: Entry) -> Line:
-    line: dict[str, str | int | bool] = {"seq": entry.seq, "at": entry.at}
-    line |= {"collaboration": entry.collaboration, "level": entry.level.value, "partner": entry.partner}
-    return line | ({"kind": "charged", "event": entry.event} if entry.event else {"kind": "disclosed"})
+def _shown(ledger: Ledger, account: Account) -> Shown:
+    said = ledger.statement(account)
+    certified = _certificate(ledger, account) if 0 < said.charges <= _MOST_CERTIFIED else None
+    if certified is not None and certified.epsilon >= said.spent.epsilon:
+        certified = None
+    most = account.budget.disclosures
+    return Shown(said.dataset, said.spent, said.limit, said.charges, said.disclosures, most, certified, said.shares)
+
+
+def _certificate(ledger: Ledger, account: Account) -> Certificate | None:
+    """Return the account's certificate, or None where there is no finite one or it would take long."""
+    events = ledger.events(account)
+    if len(events) > _MOST_KINDS:
+        return None
+    try:
+        return _certified(tuple(sorted(events.items())), account.budget.delta, account.budget.relation)
+    except (Incomparable, ValueError):
+        return None
+
+
+@lru_cache(64)
+def _certified(events: tuple[tuple[str, int], ...], delta: float, relation: Relation) -> Certificate:
+    return certify(dict(events), delta, relation)
 
 
 def _summary(account: Shown) -> list[str]:
@@ -250,6 +246,6 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _named(row: Share | Waiting) -> dict[str, object]:
+def _named(row: Share | Approval) -> dict[str, object]:
     found = {name: getattr(row, name) for name in row.__slots__}
     return found | {"level": row.level.value}

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from client.ledger_view import Seen, Share, Shown
+    from client.ledger_view import Seen, Shown
+    from privacy.statement import Share
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LABELS = frozenset({"level", "unit", "kind", "reason"})
@@ -74,6 +75,7 @@ def _of_the_daemon(status: Status) -> list[Metric]:
 def _of_the_ledger(seen: Seen) -> list[Metric]:
     found = [
         _one("parley_ledger_lines", "Lines of the trail.", seen.lines),
+        _one("parley_policy_fits", "Whether the policy fits the open account.", not seen.wrong),
         _one("parley_approvals_waiting", "Releases that wait for the operator.", len(seen.waiting)),
     ]
     if seen.accounts:  # this home's own comes first; others' data sets on the same ledger are their homes' to report

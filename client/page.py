@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from client.markup import Html, style, tag
 
 if TYPE_CHECKING:
-    from client.ledger_view import Seen, Shown, Waiting
+    from client.ledger_view import Seen, Shown
+    from privacy.approvals import Approval
 
 Status = Mapping[str, str | int | Mapping[str, int]]
 _REFRESH_S = 30
@@ -76,6 +77,9 @@ def draw(status: Status, seen: Seen | None, wrong: str = "") -> str:
         parts.append(tag("section", tag("h2", "Ledger"), tag("p", f"It cannot be read: {wrong}", class_="warn")))
     else:
         parts += [_waiting(seen.waiting)] if seen.waiting else []
+        parts += (
+            [tag("p", f"The policy does not fit this account: {seen.wrong}.", class_="warn")] if seen.wrong else []
+        )
         parts += [_account(account) for account in seen.accounts]
         parts.append(_last(seen))
     head = tag(
@@ -107,15 +111,15 @@ def _daemon(status: Status) -> Html:
     return tag("section", *parts)
 
 
-def _waiting(waiting: Sequence[Waiting]) -> Html:
+def _waiting(waiting: Sequence[Approval]) -> Html:
     from client.ledger_view import plain, short
 
     head = (("id", ""), ("partner", ""), ("collaboration", ""), ("level", ""), ("purpose", ""))
     rows = [
         [
-            (w.id, "mono"),
+            (str(w.id), "mono"),
             (short(w.partner), "mono"),
-            (w.collaboration, ""),
+            (plain(w.collaboration), ""),
             (w.level.value, ""),
             (plain(w.purpose), ""),
         ]

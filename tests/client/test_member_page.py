@@ -7,9 +7,12 @@ from html.parser import HTMLParser
 import pytest
 
 from client import metrics, page
-from client.ledger_view import Certified, Seen, Share, Shown, Waiting, as_json, as_table
+from client.ledger_view import Seen, Shown, as_json, as_table
 from client.markup import tag
 from client.page import HEADERS, draw
+from privacy.approvals import Approval
+from privacy.certificate import Certificate
+from privacy.statement import Share
 from privacy.units import Guarantee, Level, Relation, Unit
 
 EVIL = '</style><script>alert("canary-7f3a")</script>\x1b[31m\u202e&amp;\'"'
@@ -28,13 +31,13 @@ def seen(dataset: str = "notes", partner: str = KEY, purpose: str = "a study", w
     promise = ("who takes part and when",)
     spent = Guarantee(2.5, 1e-5, Unit.RECORD, Relation.ADD_OR_REMOVE, "Renyi filter (2, 8)", promise, promise)
     shares = (
-        Share(partner, Level.WEIGHTS, "average", 2.25, 4.0, 38, 0, 48_200_000, 57),
-        Share(partner, Level.LOGITS, "vote", 0.75, None, 3, 5, 120, None),
-        Share(partner, Level.WEIGHTS, "other", 0.5, None, 2, 1, 800_000, 9),
+        Share(partner, Level.WEIGHTS, "average", 2.25, 4.0, 38, 0, 48_200_000, "{}", 57),
+        Share(partner, Level.LOGITS, "vote", 0.75, None, 3, 5, 120, None, None),
+        Share(partner, Level.WEIGHTS, "other", 0.5, None, 2, 1, 800_000, "{}", 9),
     )
-    certified = Certified(2.0, "PLD", "only if every event was fixed before any answer was seen")
+    certified = Certificate(2.0, "PLD")
     own = Shown(dataset, spent, 8.0, 43, 6, 1000, certified, shares)
-    waiting = Waiting("a1", partner, Level.WEIGHTS, "average", purpose)
+    waiting = Approval(7, "2030", "pending", partner, "average", Level.WEIGHTS, purpose, "{}", None)
     line = {"seq": 9, "at": "2030-01-01T00:00:00.000000Z", "kind": "refused", "why": why, "partner": partner}
     return Seen((own,), (waiting,), (line,), 9)
 
@@ -102,7 +105,7 @@ def test_the_table_says_what_is_enforced_what_is_only_certified_and_what_no_epsi
     assert "disclosures 6 of at most 1000, counted, never summed" in text
     assert re.search(r"weights +average +2.25 +4 +38 +0 +48.2 MB +57", text)
     assert re.search(r"logits +vote +0.75 +- +3 +5 +120 B +-", text)
-    assert re.search(r"a1 .* average \(weights\)  a study", text)
+    assert re.search(r"7 .* average \(weights\)  a study", text)
 
 
 def test_the_json_holds_what_the_table_shows_and_is_json_even_where_an_epsilon_is_infinite() -> None:
@@ -111,7 +114,7 @@ def test_the_json_holds_what_the_table_shows_and_is_json_even_where_an_epsilon_i
     assert (own["epsilon"], own["left"], own["certified"]["epsilon"], own["disclosures"]) == (2.5, 5.5, 2.0, 6)
     assert own["shares"][0] | {"partner": ""} == {
         "partner": "", "level": "weights", "collaboration": "average", "epsilon": 2.25, "limit": 4.0, "charges": 38,
-        "disclosures": 0, "bytes": 48_200_000, "more": 57,
+        "disclosures": 0, "bytes": 48_200_000, "last_event": "{}", "more": 57,
     }  # fmt: skip
     assert shown["waiting"][0]["purpose"] == "a study"
     spent = Guarantee(float("inf"), 1e-5, Unit.RECORD, Relation.ADD_OR_REMOVE, "x", (), ())
