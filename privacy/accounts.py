@@ -27,7 +27,10 @@ _SHARE = (
     "SELECT id, nats, extra, charges, disclosures, bytes, minute, epsilon, bytes_per_day FROM shares"
     " WHERE account = ? AND partner = ? AND level = ? AND collaboration = ?"
 )
-_BYTES = "SELECT charges, disclosures, bytes, minute, epsilon, bytes_per_day FROM shares WHERE id = ?"
+_BYTES = (
+    "SELECT account, partner, level, collaboration, nats, extra, charges, disclosures, bytes, minute, epsilon,"
+    " bytes_per_day FROM shares WHERE id = ?"
+)
 _SINCE = "SELECT releases, bytes FROM minutes WHERE share = ? AND minute <= ? ORDER BY minute DESC LIMIT 1"
 Whose = tuple[str, str, str]
 """Partner, level and collaboration of a share."""
@@ -118,7 +121,9 @@ def found_or_opened(book: Book, dataset: str, budget: Budget) -> Held:
         (*row, *rest),
     )
     book.append("opened", _opened(held, budget))
-    return replace(held, id=int(made.lastrowid or 0))
+    held = replace(held, id=int(made.lastrowid or 0))
+    book.changes.append((held.id, None, held))
+    return held
 
 
 def cost_at(event: str, held: Held) -> Cost:
@@ -178,19 +183,21 @@ def add(
 ) -> int:
     """Add one release to the account and the share; return the share's id. `event` is None for a disclosure."""
     charges, disclosures = (0, 1) if event is None else (1, 0)
-    add_to_account(book.db, held, cost, charges, disclosures)
+    add_to_account(book, held, cost, charges, disclosures)
     share = replace(share, epsilon=limits.epsilon, bytes_per_day=limits.bytes_per_day)
     return add_to_share(book, held, share, occasion_of, cost, charges, disclosures, event)
 
 
-def add_to_account(db: sqlite3.Connection, held: Held, cost: Cost, charges: int, disclosures: int) -> Held:
+def add_to_account(book: Book, held: Held, cost: Cost, charges: int, disclosures: int) -> Held:
     """Add to the account, and return it as it is then."""
-    after = held.total + cost
-    db.execute(
+    counts = (held.charges + charges, held.disclosures + disclosures)
+    after = Held(held.id, held.dataset, held.epsilon, held.relation, held.judge, held.total + cost, *counts)
+    book.db.execute(
         "UPDATE accounts SET nats = ?, extra = ?, charges = ?, disclosures = ? WHERE id = ?",
-        (_nats(after), after.delta, held.charges + charges, held.disclosures + disclosures, held.id),
+        (_nats(after.total), after.total.delta, *counts, held.id),
     )
-    return replace(held, total=after, charges=held.charges + charges, disclosures=held.disclosures + disclosures)
+    book.changes.append((held.id, None, after))
+    return after
 
 
 def add_to_share(
@@ -204,35 +211,42 @@ def add_to_share(
     event: str | None,
 ) -> int:
     """Add to the share, and return its id; `event` is the last that was charged, if one was."""
-    after = share.total + cost
-    sums = (_nats(after), after.delta, share.charges + charges, share.disclosures + disclosures)
-    rest = (book.minute, share.epsilon, share.bytes_per_day, event)
-    if share.id:
+    total, counts = share.total + cost, (share.charges + charges, share.disclosures + disclosures)
+    row = (_nats(total), total.delta, *counts, book.minute, share.epsilon, share.bytes_per_day, event)
+    number = share.id
+    if number:
         _close_minute(book, share)
         book.db.execute(
             "UPDATE shares SET nats = ?, extra = ?, charges = ?, disclosures = ?, minute = ?, epsilon = ?,"
             " bytes_per_day = ?, last_event = coalesce(?, last_event) WHERE id = ?",
-            (*sums, *rest, share.id),
+            (*row, number),
         )
-        return share.id
-    made = book.db.execute(
-        "INSERT INTO shares (account, partner, level, collaboration, nats, extra, charges, disclosures, minute,"
-        " epsilon, bytes_per_day, last_event) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (held.id, *occasion_of, *sums, *rest),
-    )
-    return int(made.lastrowid or 0)
+    else:
+        made = book.db.execute(
+            "INSERT INTO shares (account, partner, level, collaboration, nats, extra, charges, disclosures, minute,"
+            " epsilon, bytes_per_day, last_event) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (held.id, *occasion_of, *row),
+        )
+        number = int(made.lastrowid or 0)
+    after = HeldShare(number, total, *counts, share.bytes, book.minute, share.epsilon, share.bytes_per_day)
+    book.changes.append((held.id, occasion_of, after))
+    return number
 
 
 def add_bytes(book: Book, share: int, size: int) -> None:
     """Count what left. Raises: RateExceeded if that is more than the limit under which it was charged."""
-    row = book.db.execute(_BYTES, (share,)).fetchone()
-    held = HeldShare(share, Cost(()), *row)
+    account, *whose_, nats, extra, charges, disclosures, sent, minute, epsilon, most = book.db.execute(
+        _BYTES, (share,)
+    ).fetchone()
+    held = HeldShare(share, total_of(nats, extra), charges, disclosures, sent, minute, epsilon, most)
     if held.bytes_per_day is not None:
         _, today = in_a_day(book.db, held, book.a_day_ago)
         if today + size > held.bytes_per_day:
             raise RateExceeded(f"{today + size} bytes within a day, the policy allows {held.bytes_per_day}")
     _close_minute(book, held)
-    book.db.execute("UPDATE shares SET bytes = ?, minute = ? WHERE id = ?", (held.bytes + size, book.minute, share))
+    after = replace(held, bytes=held.bytes + size, minute=book.minute)
+    book.db.execute("UPDATE shares SET bytes = ?, minute = ? WHERE id = ?", (after.bytes, after.minute, share))
+    book.changes.append((account, tuple(whose_), after))
 
 
 def _close_minute(book: Book, share: HeldShare) -> None:

@@ -36,7 +36,7 @@ class _State:
 class Book:
     """Be what a job may use within its transaction: the database, the time, and the trail to append to."""
 
-    __slots__ = ("_at", "_minute", "_state", "db", "trail")
+    __slots__ = ("_at", "_minute", "_state", "changes", "db", "trail")
 
     def __init__(self, db: sqlite3.Connection, now: float) -> None:
         self.db = db
@@ -45,6 +45,7 @@ class Book:
         self._state = _State(row[1], row[2], row[3], Peaks.from_bytes(row[4]))
         self._at = max(stamp(datetime.fromtimestamp(now, UTC)), self._state.at)  # time never runs backwards here
         self._minute: int | None = None
+        self.changes: list[object] = []  # what totals became, for whoever remembers them
 
     @property
     def at(self) -> str:
@@ -92,7 +93,7 @@ class Book:
 
     def attempt(self, job: "Callable[[Book], T]") -> T:
         """Run a job; if it is refused, leave everything as it was before."""
-        before = self._state
+        before, changes = self._state, len(self.changes)
         self.db.execute("SAVEPOINT job")
         try:
             done = job(self)
@@ -100,13 +101,14 @@ class Book:
             self.db.execute("ROLLBACK TO job")
             self.db.execute("RELEASE job")
             self._state = before
+            del self.changes[changes:]
             raise
         self.db.execute("RELEASE job")
         return done
 
     def rehearse(self, job: "Callable[[Book], object]") -> None:
         """Run a job and leave everything as it was before. Raises: what the job raised."""
-        before = self._state
+        before, changes = self._state, len(self.changes)
         self.db.execute("SAVEPOINT rehearsal")
         try:
             job(self)
@@ -115,6 +117,7 @@ class Book:
                 self.db.execute("ROLLBACK TO rehearsal")
                 self.db.execute("RELEASE rehearsal")
             self._state = before
+            del self.changes[changes:]
 
     def save(self) -> None:
         """Write down where the trail ends now."""
@@ -142,11 +145,15 @@ class _Ticket(Generic[T]):
 
 @dataclass(slots=True)
 class Writer:
-    """Run jobs, each wholly or not at all, durable when `run` returns."""
+    """Run jobs, each wholly or not at all, durable when `run` returns.
+
+    `committed` is told from how many lines to how many, and what totals became.
+    """
 
     file: Path
     db: sqlite3.Connection
     clock: Clock
+    committed: Callable[[int, int, list[object]], None]
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _waiting: "deque[_Ticket[Any]]" = field(default_factory=deque)
 
@@ -186,6 +193,7 @@ class Writer:
             if book.seq != was:
                 book.save()
             self.db.execute("COMMIT")
+            self.committed(was, book.seq, book.changes)
         except BaseException:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")

@@ -1,11 +1,13 @@
 """Decide in microseconds whether one more release would fit: what accounts and shares come to is remembered.
 
-It is remembered until any connection, of this process or another, commits anything to the file: SQLite's data_version
-tells. Nothing here looks at an entry, so the trail's length does not matter.
+It is remembered as of a number of lines. This process's own transactions say what they changed; if the trail has
+another number of lines, another process has written, and all is read again. Nothing here looks at a line, so the
+trail's length does not matter.
 """
 
 import sqlite3
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from dp_accounting import DpEvent
 
@@ -20,13 +22,16 @@ from privacy.units import Relation
 _MOST = 4096  # accounts with shares, and priced events, that are remembered
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Seen:
-    """Hold one account with the share that is asked about."""
+    """Hold one account with the share that is asked about, and the account's epsilon once it was asked for."""
 
     held: Held
     share: HeldShare
-    now: float
+    now: float | None = None
+
+
+_Key = tuple[Account, Whose]
 
 
 @dataclass(slots=True)
@@ -35,30 +40,60 @@ class Decider:
 
     db: sqlite3.Connection
     clock: Clock
-    _version: int = -1
-    _seen: dict[tuple[Account, Whose], tuple[_Seen, ...]] = field(default_factory=dict)
+    _seq: int = -1
+    _seen: dict[_Key, list[_Seen]] = field(default_factory=dict)
+    _by_account: dict[int, list[tuple[Whose, _Seen]]] = field(default_factory=dict)
     _costs: dict[tuple[DpEvent, tuple[float, ...], Relation], Cost] = field(default_factory=dict)
 
     def decide(self, account: Account, event: DpEvent, limits: Limits, whose: Whose) -> Decision:
         """Answer for the account and all it is charged with. Raises: Refused, ValueError."""
-        version = self.db.execute("PRAGMA data_version").fetchone()[0]
-        if version != self._version or len(self._seen) > _MOST:
-            self._seen.clear()
-            self._version = version
-        seen = self._seen.get((account, whose))
-        if seen is None:
-            seen = self._seen[account, whose] = self._look(account, whose)
+        seq = self.db.execute("SELECT seq FROM trail").fetchone()[0]
+        if seq != self._seq or len(self._seen) > _MOST:
+            self._forget(seq)
+        seen = self._seen.get((account, whose)) or self._look(account, whose)
         own, cost = seen[0], self._cost(event, seen[0].held)
+        if own.now is None:
+            own.now = own.held.judge.epsilon(own.held.total)
         after = own.held.judge.epsilon(own.held.total + cost)
         fits = all(self._fits(s, event, limits) for s in seen)
         return Decision(fits, own.now, after, own.held.epsilon)
 
-    def _look(self, account: Account, whose: Whose) -> tuple[_Seen, ...]:
+    def learn(self, was: int, now: int, changes: Sequence[object]) -> None:
+        """Take over what a transaction changed, if nobody wrote between it and what is remembered here."""
+        if self._seq != was:
+            return  # the next decision reads it all
+        self._seq = now
+        for change in changes:
+            match change:
+                case (int(account), None, Held() as held) if account in self._by_account:
+                    for _, seen in self._by_account[account]:
+                        seen.held, seen.now = replace(held, epsilon=seen.held.epsilon), None
+                case (int(account), of, HeldShare() as share) if account in self._by_account:
+                    for whose, seen in self._by_account[account]:
+                        if whose == of:
+                            seen.share = share
+                case (_, None, Held(charges=0, disclosures=0)):
+                    self._forget(now)  # opened just now: perhaps one that was remembered as not open
+
+    def _forget(self, seq: int) -> None:
+        self._seen.clear()
+        self._by_account.clear()
+        self._seq = seq
+
+    def _look(self, account: Account, whose: Whose) -> list[_Seen]:
         seen = []
-        for name in dict.fromkeys((account.dataset, *account.also)):
-            held = find(self.db, name, account.budget) or fresh(name, account.budget)
-            seen.append(_Seen(held, share_of(self.db, held, whose), held.judge.epsilon(held.total)))
-        return tuple(seen)
+        self.db.execute("BEGIN")
+        try:
+            if self.db.execute("SELECT seq FROM trail").fetchone()[0] != self._seq:
+                self._forget(-1)  # another wrote between: good for this decision, and not to be remembered as of then
+            for name in dict.fromkeys((account.dataset, *account.also)):
+                held = find(self.db, name, account.budget) or fresh(name, account.budget)
+                seen.append(_Seen(held, share_of(self.db, held, whose)))
+                self._by_account.setdefault(held.id, []).append((whose, seen[-1]))
+        finally:
+            self.db.execute("COMMIT")
+        self._seen[account, whose] = seen
+        return seen
 
     def _fits(self, seen: _Seen, event: DpEvent, limits: Limits) -> bool:
         held, cost = seen.held, self._cost(event, seen.held)

@@ -58,7 +58,7 @@ def _absorb(book: Book, held: Held, other: Held) -> Held:
     for partner, level, collaboration, event, count in groups:
         cost = ZERO(held.judge.orders) if event is None else cost_at(event, held) * count
         charges, disclosures = (0, count) if event is None else (count, 0)
-        held = add_to_account(book.db, held, cost, charges, disclosures)
+        held = add_to_account(book, held, cost, charges, disclosures)
         whose = (partner, level, collaboration)
         share = share_of(book.db, held, whose)
         add_to_share(book, held, share, whose, cost, charges, disclosures, event)

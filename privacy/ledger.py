@@ -65,7 +65,7 @@ class Ledger:
 
     def __init__(self, file: Path, *, durable: bool = True, clock: Clock = time.time) -> None:
         self._file = file
-        self._writer = Writer(file, connect(file, durable=durable), clock)
+        self._writer = Writer(file, connect(file, durable=durable), clock, self._committed)
         self._reader = connect(file, reading=True)
         self._reading = threading.Lock()
         self._priced_before: set[tuple[Account, str]] = set()
@@ -265,6 +265,11 @@ class Ledger:
             if len(rows) < _CHUNK:
                 return
             after = rows[-1][0]
+
+    def _committed(self, was: int, now: int, changes: list[object]) -> None:
+        """Tell the decider what totals became, so that it need not read them."""
+        with self._reading:
+            self._decider.learn(was, now, changes)
 
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
