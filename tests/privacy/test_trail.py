@@ -177,6 +177,10 @@ def test_a_line_has_the_bytes_that_it_had_when_the_format_was_fixed() -> None:
         lambda t: t.replace("Z", "+00:00"),
         lambda t: t.replace("2026", "٢٠٢٦"),
         lambda t: t.replace('"partner"', '"Partner"'),
+        lambda t: t.replace('"partner"', '"partner1"'),
+        lambda t: t.replace('"seq":1', '"seq":0'),
+        lambda t: t.replace('"seq":1', '"seq":-1'),
+        lambda t: t.replace('"seq":1', '"seq":true'),
         lambda t: t.replace('"partner":"p"', '"partner":"' + "p" * LONGEST_LINE + '"'),
         lambda t: "{" + ",".join(reversed(t[1:-1].split(","))) + "}",
         lambda _: "",
@@ -260,6 +264,7 @@ def test_the_tree_has_the_roots_that_certificate_transparency_publishes() -> Non
         "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
         "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
     ]
+    assert leaf("x") == hashlib.sha256(b"\0x").digest()
     peaks = Peaks()
     assert peaks.root().hex() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     for entry, root in zip(entries, roots, strict=True):
