@@ -156,11 +156,14 @@ def _winner(scores: Law, noise: str) -> Law:
 
 def _cdf(x: Law, noise: str) -> Law:
     """Return the chance that noise of scale 1 is below x, in units in which the exponents are the scores."""
+    below: Law
     if noise == "gumbel":
-        return np.exp(-np.exp(-x))
-    if noise == "exponential":
-        return -np.expm1(-np.maximum(x, 0))
-    return np.where(x < 0, np.exp(np.minimum(x, 0)) / 2, 1 - np.exp(-np.maximum(x, 0)) / 2)
+        below = np.exp(-np.exp(-x))
+    elif noise == "exponential":
+        below = -np.expm1(-np.maximum(x, 0))
+    else:
+        below = np.where(x < 0, np.exp(np.minimum(x, 0)) / 2, 1 - np.exp(-np.maximum(x, 0)) / 2)
+    return below
 
 
 def _permute_and_flip() -> bool:
