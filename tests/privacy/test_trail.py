@@ -400,6 +400,13 @@ def test_a_line_that_was_edited_is_found_between_the_heads_beside_it(at: int) ->
     assert not report.sound
 
 
+def test_where_no_signature_holds_the_first_line_without_one_is_named() -> None:
+    lines = trail(6)
+    heads = [signed(lines[:3]), signed(lines)]
+    lines[3] = line(4, AT, "said", {"number": 99})
+    assert Kept(lines, rebuilt(lines, heads)).first() == 4
+
+
 @settings(max_examples=200)
 @given(st.integers(0, 10**6), st.binary(min_size=1, max_size=1))
 def test_any_byte_that_was_changed_is_found(at: int, byte: bytes) -> None:
