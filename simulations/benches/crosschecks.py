@@ -160,7 +160,7 @@ def _cdf(x: Law, noise: str) -> Law:
     if noise == "gumbel":
         below = np.exp(-np.exp(-x))
     elif noise == "exponential":
-        below = -np.expm1(-np.maximum(x, 0))
+        below = 1 - np.exp(-np.maximum(x, 0))
     else:
         below = np.where(x < 0, np.exp(np.minimum(x, 0)) / 2, 1 - np.exp(-np.maximum(x, 0)) / 2)
     return below
@@ -170,7 +170,8 @@ def _permute_and_flip() -> bool:
     def law(exponents: Law) -> Law:
         keep = np.exp(exponents - exponents.max())  # the chance that a candidate that is looked at is kept
         wins = [_kept(i, keep, [j for j in range(len(keep)) if j != i]) for i in range(len(keep))]
-        return np.log(np.array(wins))
+        logs: Law = np.log(np.array(wins))
+        return logs
 
     return never_below(ev.PermuteAndFlipDpEvent(1.2), [(law(a), law(b)) for a, b in _few(1.2)])
 

@@ -83,22 +83,21 @@ def test_a_higher_order_never_diverges_less(event, order, more):
 
 @settings(deadline=None, max_examples=60)
 @given(st.floats(1e-5, 0.999), st.floats(0.15, 20), st.integers(2, 64))
-def test_a_sampled_gaussian_is_what_dp_accounting_says_at_whole_orders(rate, sigma, order):
+def test_a_sampled_gaussian_is_what_dp_accounting_and_opacus_say_at_whole_orders(rate, sigma, order):
+    from opacus.accountants.analysis.rdp import compute_rdp
+
     theirs = RdpAccountant([order]).compose(PoissonSampledDpEvent(rate, GaussianDpEvent(sigma))).rdp[0]
+    opacus = float(np.ravel(compute_rdp(q=rate, noise_multiplier=sigma, steps=1, orders=[order]))[0])
     ours = of.sampled_gaussian(rate, sigma, order)
-    assert theirs * (1 - 1e-8) - 1e-13 <= ours <= theirs * (1 + 1e-8) + 1e-13
+    for each in (theirs, opacus):
+        assert each * (1 - 1e-7) - 1e-12 <= ours <= each * (1 + 1e-7) + 1e-12
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.floats(1e-3, 0.9), st.floats(0.3, 20), st.floats(1.2, 64))
-def test_a_sampled_gaussian_is_nowhere_above_dp_accounting_nor_opacus_between_whole_orders(rate, sigma, order):
-    from opacus.accountants.analysis.rdp import compute_rdp
-
+def test_a_sampled_gaussian_is_nowhere_above_dp_accounting_between_whole_orders(rate, sigma, order):
     theirs = RdpAccountant([order]).compose(PoissonSampledDpEvent(rate, GaussianDpEvent(sigma))).rdp[0]
-    opacus = compute_rdp(q=rate, noise_multiplier=sigma, steps=1, orders=[order])
-    opacus = float(opacus[0] if np.ndim(opacus) else opacus)
-    ours = of.sampled_gaussian(rate, sigma, order)
-    assert ours <= min(theirs, opacus) * (1 + 1e-7) + 1e-12
+    assert of.sampled_gaussian(rate, sigma, order) <= theirs * (1 + 1e-7) + 1e-12
 
 
 @pytest.mark.parametrize(
