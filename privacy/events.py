@@ -23,6 +23,7 @@ from dp_accounting.dp_event import DiscreteLaplaceDpEvent, MixtureOfGaussiansDpE
 MOST = 10**12  # of anything that is counted
 DEEPEST = 16
 LONGEST = 2**16  # characters
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 NOISES = ("gumbel", "exponential", "laplace")
 
 
@@ -177,7 +178,7 @@ def sampled_group(rate: float, group: int, noise_multiplier: float) -> DpEvent:
 
 def to_json(event: DpEvent) -> str:
     """Return the canonical JSON of `event`; a ValueError names an event class that no account can add."""
-    text = json.dumps(_tree(event, DEEPEST), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = _CANONICAL.encode(_tree(event, DEEPEST))
     if len(text) > LONGEST:
         raise ValueError("an event is written in at most 65,536 characters")
     return text
