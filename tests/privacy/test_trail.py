@@ -158,6 +158,10 @@ def test_a_line_has_the_bytes_that_it_had_when_the_format_was_fixed() -> None:
         lambda t: t + " ",
         lambda t: t + "\n",
         lambda t: t + t,
+        lambda t: t[:-1] + ",",
+        lambda t: t[:-1],
+        lambda t: t.replace(',"', '}"', 1),
+        lambda t: t.replace(',"seq"', '}"seq"'),
         lambda t: t.replace('"kind":"charged"', '"kind":"charged","kind":"charged"'),
         lambda t: t.replace('"crowd":3', '"crowd":03'),
         lambda t: t.replace('"crowd":3', '"crowd":3.0'),
@@ -401,9 +405,9 @@ def test_a_line_that_was_edited_is_found_between_the_heads_beside_it(at: int) ->
 
 
 def test_where_no_signature_holds_the_first_line_without_one_is_named() -> None:
-    lines = trail(6)
+    lines = [line(n + 1, AT, "started", {"number": n}) for n in range(6)]
     heads = [signed(lines[:3]), signed(lines)]
-    lines[3] = line(4, AT, "said", {"number": 99})
+    lines[3] = line(4, AT, "started", {"number": 99})
     assert Kept(lines, rebuilt(lines, heads)).first() == 4
 
 
