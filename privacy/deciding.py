@@ -41,22 +41,24 @@ class Decider:
     db: sqlite3.Connection
     clock: Clock
     _seq: int = -1
+    _version: int = -1
     _seen: dict[_Key, list[_Seen]] = field(default_factory=dict)
     _by_account: dict[int, list[tuple[Whose, _Seen]]] = field(default_factory=dict)
     _costs: dict[tuple[DpEvent, tuple[float, ...], Relation], Cost] = field(default_factory=dict)
 
     def decide(self, account: Account, event: DpEvent, limits: Limits, whose: Whose) -> Decision:
         """Answer for the account and all it is charged with. Raises: Refused, ValueError."""
-        seq = self.db.execute("SELECT seq FROM trail").fetchone()[0]
-        if seq != self._seq or len(self._seen) > _MOST:
-            self._forget(seq)
+        if not self._is_current() or len(self._seen) > _MOST:
+            self._forget(self._lines())
         seen = self._seen.get((account, whose)) or self._look(account, whose)
-        own, cost = seen[0], self._cost(event, seen[0].held)
-        if own.now is None:
-            own.now = own.held.judge.epsilon(own.held.total)
-        after = own.held.judge.epsilon(own.held.total + cost)
-        fits = all(self._fits(s, event, limits) for s in seen)
-        return Decision(fits, own.now, after, own.held.epsilon)
+        own, others = seen[0].held, seen[1:]
+        if seen[0].now is None:
+            seen[0].now = own.judge.epsilon(own.total)
+        cost = self._cost(event, own)
+        after = own.total + cost
+        fits = own.judge.fits(after, own.epsilon) and self._share_fits(seen[0], cost, limits)
+        fits = fits and all(self._fits(other, event, limits) for other in others)
+        return Decision(fits, seen[0].now, own.judge.epsilon(after), own.epsilon)
 
     def learn(self, was: int, now: int, changes: Sequence[object]) -> None:
         """Take over what a transaction changed, if nobody wrote between it and what is remembered here."""
@@ -74,6 +76,20 @@ class Decider:
                             seen.share = share
                 case (_, None, Held(charges=0, disclosures=0)):
                     self._forget(now)  # opened just now: perhaps one that was remembered as not open
+        self._is_current()  # looked up here, where a disk has been waited for, and not when it is asked
+
+    def _is_current(self) -> bool:
+        """Return whether the file has as many lines as are remembered."""
+        version = self.db.execute("PRAGMA data_version").fetchone()[0]  # before the lines: else one could slip by
+        if version == self._version:
+            return True
+        if self._lines() != self._seq:
+            return False
+        self._version = version
+        return True
+
+    def _lines(self) -> int:
+        return int(self.db.execute("SELECT seq FROM trail").fetchone()[0])
 
     def _forget(self, seq: int) -> None:
         self._seen.clear()
@@ -84,7 +100,7 @@ class Decider:
         seen = []
         self.db.execute("BEGIN")
         try:
-            if self.db.execute("SELECT seq FROM trail").fetchone()[0] != self._seq:
+            if self._lines() != self._seq:
                 self._forget(-1)  # another wrote between: good for this decision, and not to be remembered as of then
             for name in dict.fromkeys((account.dataset, *account.also)):
                 held = find(self.db, name, account.budget) or fresh(name, account.budget)
@@ -97,9 +113,10 @@ class Decider:
 
     def _fits(self, seen: _Seen, event: DpEvent, limits: Limits) -> bool:
         held, cost = seen.held, self._cost(event, seen.held)
-        if not held.judge.fits(held.total + cost, held.epsilon):
-            return False
-        if limits.epsilon is not None and not held.judge.fits(seen.share.total + cost, limits.epsilon):
+        return held.judge.fits(held.total + cost, held.epsilon) and self._share_fits(seen, cost, limits)
+
+    def _share_fits(self, seen: _Seen, cost: Cost, limits: Limits) -> bool:
+        if limits.epsilon is not None and not seen.held.judge.fits(seen.share.total + cost, limits.epsilon):
             return False
         return self._in_time(seen.share, limits)
 

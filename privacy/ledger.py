@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -114,8 +114,11 @@ class Ledger:
 
         It reserves nothing: only a charge does. Raises: Refused, if the account was opened with something else.
         """
-        with self._reading, _failing(self._file):
-            return self._decider.decide(account, event, limits, (partner, level.value, collaboration))
+        with self._reading:
+            try:
+                return self._decider.decide(account, event, limits, (partner, level.value, collaboration))
+            except (sqlite3.Error, OSError) as broken:
+                raise LedgerUnavailable(f"{self._file.name}: {type(broken).__name__}") from None
 
     def refuse(self, occasion: Occasion, why: str) -> None:
         """Write down a refusal, by its class; beyond 60 an hour they are counted and not listed."""
@@ -268,7 +271,7 @@ class Ledger:
 
     def _committed(self, was: int, now: int, changes: list[object]) -> None:
         """Tell the decider what totals became, so that it need not read them."""
-        with self._reading:
+        with self._reading, suppress(sqlite3.Error):
             self._decider.learn(was, now, changes)
 
     @contextmanager

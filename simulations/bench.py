@@ -22,7 +22,14 @@ def secure_sum() -> list[Row]:
     return measure()
 
 
-BENCHES: dict[str, Callable[[], list[Row]]] = {"engine": engine, "secure-sum": secure_sum}
+def ledger() -> list[Row]:
+    """Measure the ledger, its accountant and its audit trail beside SQLite, dp-accounting and fine PLDs."""
+    from simulations.benches.ledger import bench_ledger as measure
+
+    return measure()
+
+
+BENCHES: dict[str, Callable[[], list[Row]]] = {"engine": engine, "ledger": ledger, "secure-sum": secure_sum}
 
 
 def write_rows(rows: Sequence[Row], file: Path) -> None:
