@@ -63,8 +63,8 @@ def connect(file: Path, *, durable: bool = True, reading: bool = False) -> sqlit
         db.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
         if reading:
             db.execute("PRAGMA query_only=ON")
-        elif _version(db) == 0:
-            file.chmod(0o600)
+        else:
+            file.chmod(0o600)  # also one that was restored from a copy
             _lay_out(db)
         version = _version(db)
     except (sqlite3.Error, OSError) as broken:
@@ -80,6 +80,8 @@ def _version(db: sqlite3.Connection) -> int:
 
 
 def _lay_out(db: sqlite3.Connection) -> None:
+    if _version(db) != 0:
+        return
     db.execute("BEGIN IMMEDIATE")
     if _version(db) == 0:  # another process may have been first
         triggers = [_TRIGGER.format(table, verb) for table in _APPEND_ONLY for verb in ("UPDATE", "DELETE")]

@@ -344,3 +344,11 @@ def test_a_canary_in_every_field_is_in_no_error(tmp_path):
         with pytest.raises((Refused, ValueError)) as said:
             attempt()
         assert canary not in f"{said.value!r} {said.value.__cause__!r} {said.value.__context__!r}"
+
+
+def test_nobody_else_may_read_a_ledger_also_not_one_that_was_restored(tmp_path):
+    file = tmp_path / "ledger.db"
+    Ledger(file).close()
+    file.chmod(0o644)
+    Ledger(file).close()
+    assert file.stat().st_mode & 0o777 == 0o600

@@ -79,6 +79,15 @@ def test_releases_of_a_day_are_counted_over_any_24_hours(tmp_path):
         ledger.disclose(ACCOUNT, occasion(4), limits)
 
 
+def test_a_minute_that_is_not_over_does_not_shorten_the_day(tmp_path):
+    now = [NOON + 59]  # the last second of a minute
+    ledger = Ledger(tmp_path / "ledger.db", clock=lambda: now[0], durable=False)
+    ledger.disclose(ACCOUNT, occasion(0), Limits(releases_per_day=1))
+    now[0] += 24 * 3600 - 59
+    with pytest.raises(RateExceeded):
+        ledger.disclose(ACCOUNT, occasion(1), Limits(releases_per_day=1))
+
+
 @settings(max_examples=60, deadline=None)
 @given(gaps=st.lists(st.integers(0, 16 * 3600), min_size=1, max_size=30), most=st.integers(1, 4))
 def test_no_24_hours_hold_more_releases_than_allowed_however_they_are_spaced(tmp_path_factory, gaps, most):
@@ -278,3 +287,28 @@ def test_terms_too_long_to_be_read_are_not_listed(ledger):
 def test_nothing_that_was_not_asked_for_can_be_approved(ledger):
     with pytest.raises(Refused, match="number 7"):
         ledger.approve(7)
+
+
+def test_what_others_wrote_between_two_charges_is_not_missed(tmp_path):
+    one, other = Ledger(tmp_path / "ledger.db"), Ledger(tmp_path / "ledger.db")
+    asked = (ACCOUNT, EVENT, NO_LIMITS, "partner", Level.WEIGHTS, "average")
+    one.charge(ACCOUNT, EVENT, occasion(0))
+    one.decide(*asked)
+    other.charge(Account("other data", BUDGET), EVENT, occasion(1))
+    other.charge(ACCOUNT, GaussianDpEvent(5.0), occasion(2))
+    one.charge(Account("other data", BUDGET), EVENT, occasion(3))
+    assert one.decide(*asked).epsilon_now == one.statement(ACCOUNT).spent.epsilon
+
+
+def test_what_a_refused_charge_would_have_changed_is_not_remembered(ledger):
+    ward, clinic = (Account(name, BUDGET) for name in ("ward", "clinic"))
+    charged = 0
+    for account in (ward, clinic):
+        with pytest.raises(BudgetExceeded):
+            for charged in range(1000):
+                ledger.charge(account, EVENT, occasion(charged, account.dataset))
+    asked = (EVENT, NO_LIMITS, "partner", Level.WEIGHTS, "average")
+    before = [ledger.decide(account, *asked) for account in (ward, clinic)]
+    with pytest.raises(BudgetExceeded):
+        ledger.charge(replace(ward, also=("clinic",)), EVENT, occasion(0, "both"))
+    assert [ledger.decide(account, *asked) for account in (ward, clinic)] == before
