@@ -1,6 +1,5 @@
 """Audit a trail: verify it with public keys alone, prove one line of it, and reconcile two members' trails."""
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator
@@ -12,14 +11,15 @@ from client.folder import Folder
 from client.opening import identity_of
 from client.trails import PROOF, Trail, Unreadable, ledger_of, opened, read_head, remembered, write_export
 from privacy.auditing import Fault, Report, Verify, check
+from privacy.occasion import mark
 from privacy.proofs import Proof, inclusion
 from privacy.refusal import LedgerUnavailable
 from privacy.trail import HEAD_LABEL, SignedHead, leaf, parse
 from protocols.faults import PeerError
 from protocols.keys import PublicKey
+from protocols.post import TAKEN, taken_bytes
 
 Fields = dict[str, str | int | bool]
-_TAKEN = b"parley/v1/taken"
 _TOLD = ("collaboration", "level", "partner", "purpose", "crowd", "summed", "plan", "members")
 _ENTITLED = ("charged", "disclosed", "said")
 
@@ -183,12 +183,6 @@ class _Told:
             self.broken.append(Difference(*key, f"{trail.member}: a receipt whose signature does not verify"))
 
 
-def taken_bytes(session: str, number: int, member: str, answer: bytes) -> bytes:
-    """Return what a coordinator signs to say that it has an answer."""
-    names = b"".join(len(n.encode()).to_bytes(4, "big") + n.encode() for n in (session, member))
-    return names + number.to_bytes(8, "big") + answer
-
-
 def _receipt_holds(member: str, fields: Fields, key: tuple[str, int], answer: str) -> bool:
     try:
         partner = PublicKey.parse(str(fields["partner"]))
@@ -196,7 +190,7 @@ def _receipt_holds(member: str, fields: Fields, key: tuple[str, int], answer: st
         signed = taken_bytes(*key, member, digest)
     except (ValueError, KeyError, OverflowError):
         return False
-    return _signed(partner, _TAKEN, signed, signature)
+    return _signed(partner, TAKEN, signed, signature)
 
 
 def _occasions(trail: Trail) -> Iterator[Fields]:
@@ -211,15 +205,10 @@ def _occasions(trail: Trail) -> Iterator[Fields]:
         who = str(fields["session"]).rpartition("@")[2]
         if (
             not trail.member
-            or who == _who(str(fields.get("partner", "")), trail)
+            or who == mark(str(fields.get("partner", "")), trail.member, trail.key)
             or "@" not in str(fields["session"])
         ):
             yield fields
-
-
-def _who(partner: str, trail: Trail) -> str:
-    """Return by what a home marks its sessions on a ledger that others may share."""
-    return hashlib.sha256(f"{partner}\n{trail.member}\n{trail.key}".encode()).hexdigest()[:16]
 
 
 def _signed(key: PublicKey, label: bytes, data: bytes, signature: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""The command line of a member: parley member init | up | policy | roster | approve | ledger | status."""
+"""The command line of a member: parley member init | up | policy | roster | approve | ledger | audit | status."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ import typer
 from click import Command, Context
 from typer.core import TyperGroup
 
+from client.audit_cli import audit
 from privacy.config import ConfigError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ policy = typer.Typer(
     cls=_ShowUnlessTold, help="What this home agrees to, as its operator has written it.", no_args_is_help=True
 )
 app.add_typer(policy, name="policy")
+app.add_typer(audit, name="audit")
 
 
 class FormatChoice(StrEnum):

@@ -21,16 +21,19 @@ from client.masking import Integers, Masked, MaskedRelease, MaskedShare
 from client.model import Adapted, Base, layout_of
 from client.noise import noise_multiplier, opened, require_promise
 from privacy.config import ConfigError
+from privacy.evidence import Evidence
 from privacy.fixed_point import FixedPoint
-from privacy.gate import Disclosed, Gate, Released
+from privacy.gate import Disclosed, Gate, Released, Said
 from privacy.ledger import Account, Ledger
 from privacy.mechanisms import Mechanism
-from privacy.occasion import Occasion
-from privacy.policy import Policy
+from privacy.occasion import Occasion, mark
+from privacy.policy import Budget, Policy
 from privacy.randomness import Randomness, SystemRandomness, UnsafeSeededRandomness
 from privacy.refusal import LevelForbidden, RosterNotApproved
+from privacy.trail import HEAD_LABEL
 from privacy.units import Relation, Unit
 from protocols.faults import PeerError
+from protocols.keys import Identity
 from protocols.roster import Roster
 from protocols.secure_sum.aggregation import Expected
 from protocols.secure_sum.messages import (
@@ -51,6 +54,7 @@ from protocols.secure_sum.terms import Terms
 from protocols.session import MemberId
 from protocols.weights.average import NAME as AVERAGE
 from protocols.weights.average import Recipe
+from protocols.wire import Message
 
 Vector = NDArray[np.float32]
 MOST_STEPS = 100_000  # in one round; a letter may still keep a home busy for very long (THREATS.md)
@@ -89,12 +93,25 @@ class House:
     roster: Callable[[], Roster] = no_roster
     sums: Sums | None = None
     _fitted: "tuple[tuple[object, ...], Fitted] | None" = field(default=None, init=False, repr=False)
+    _known: tuple[object, tuple[str, ...]] | None = field(default=None, init=False, repr=False)
 
     def open(self, occasion: Occasion) -> "Visit":
         """Return what a letter may use. Raises: LevelForbidden for a seed that the policy does not allow."""
         gate = Gate(self.policy(), self.ledger, self._randomness(occasion))
         place = Place(self.member, occasion.partner, occasion.session, occasion.members)
         return Visit(self, gate, self._own(occasion), place)
+
+    def account(self, budget: Budget) -> Account:
+        """Return on whose budgets the data draws: by its documents, whatever they are called now."""
+        edition = self.edition()
+        if self._known is None or self._known[0] != edition:
+            self._known = edition, self.ledger.recognise(self.dataset, self.documents())
+        name, *others = self._known[1]
+        return Account(name, budget, tuple(others))
+
+    def evidence(self, identity: Identity) -> Evidence:
+        """Return what keeps this home's part of the trail, its heads signed by `identity`."""
+        return Evidence(self.ledger, lambda head: identity.sign(HEAD_LABEL, head), str(identity.public), self._own)
 
     def fit(self, recipe: Recipe) -> "Fitted":
         """Return model and records made ready for `recipe`; the last ones are kept while the data stays as it is.
@@ -158,10 +175,9 @@ class House:
     def _own(self, occasion: Occasion) -> Occasion:
         """Return the occasion with a session that no other partner, and no other home on this ledger, can name.
 
-        A ledger charges a session's letter once. A coordinator chooses its session's name and, by its invitations, a
-        home's too; it must not get for free what another session or home of that name has paid for.
+        A ledger charges a session's letter once; nobody gets for free what another session of that name has paid for.
         """
-        who = hashlib.sha256(f"{occasion.partner}\n{self.member}\n{self.identity}".encode()).hexdigest()[:16]
+        who = mark(occasion.partner, self.member, self.identity)
         return replace(occasion, session=f"{occasion.session}@{who}")
 
 
@@ -188,14 +204,15 @@ class Visit:
         Learns:  the caller: the delta, noised unless the recipe has no epsilon and the policy allows that.
         Raises:  PeerError for a recipe that does not fit this home; Refused, in which case nothing was charged.
         """
-        self._permit(recipe, self.occasion)
+        occasion = replace(self.occasion, plan=recipe.plan)
+        self._permit(recipe, occasion)
         if recipe.noise_multiplier is not None:
             raise PeerError("noise that only a sum has, and no sum")
         task = self._task(recipe, adapter)
         if isinstance(task, UnsafePlainSgd):
-            return self.gate.disclose(task, self._account, self.occasion)
+            return self.gate.disclose(task, self._account, occasion)
         self._require_room(recipe, round_, task)
-        return self.gate.release(task, self._account, self.occasion)
+        return self.gate.release(task, self._account, occasion)
 
     def masked(
         self, recipe: Recipe, round_: int, adapter: Vector, request: Request, slips: Sequence[Slip]
@@ -205,7 +222,8 @@ class Visit:
         Learns:  the caller: nothing but sizes, until all others' words are added; then the sum.
         Raises:  PeerError for a recipe or a request that does not fit this home; Refused: nothing was charged.
         """
-        occasion = replace(self.occasion, crowd=len(request.members), summed=True)
+        crowd = len(request.members)
+        occasion = replace(self.occasion, crowd=crowd, members=request.members, summed=True, plan=recipe.plan)
         self._permit(recipe, occasion)
         sum_ = self._begin(recipe, round_, adapter, request, slips)
         task = self._task(recipe, adapter)
@@ -218,6 +236,16 @@ class Visit:
             return self.gate.disclose(Masked(task, sum_.spec, sum_.mask), self._account, occasion)
         self._require_room(recipe, round_, task)
         return self.gate.release(MaskedRelease(task, sum_.spec, sum_.mask), self._account, occasion)
+
+    def say(self, make: Callable[[], Message]) -> Said[Message]:
+        """Let a message of the secure sum go, which says nothing about the data. Raises: Refused."""
+        return self.gate.say(make, self._account, self.occasion)
+
+    def close(self) -> Said[bytes]:
+        """Forget the keys of this session, and say nothing more. Raises: Refused."""
+        if self.house.sums is not None:
+            self.house.sums.leave(self.occasion.session)
+        return self.gate.say(lambda: b"", self._account, self.occasion)
 
     def introduce(self, terms: Terms) -> Introduced:
         """Make keys for this session's sums. Raises: Refused, PeerError."""
@@ -238,7 +266,7 @@ class Visit:
 
     @property
     def _account(self) -> Account:
-        return Account(self.house.dataset, self.gate.policy.budget)
+        return self.house.account(self.gate.policy.budget)
 
     @property
     def _sums(self) -> Sums:
@@ -248,7 +276,7 @@ class Visit:
 
     def _permit(self, recipe: Recipe, occasion: Occasion) -> None:
         """Refuse before any work for a stranger."""
-        self.gate.policy.permit(occasion, noisy=recipe.epsilon is not None, summed=occasion.summed)
+        self.gate.policy.consider(occasion, noisy=recipe.epsilon is not None, summed=occasion.summed)
         self._require_unit(recipe)
 
     def _permit_sum(self, terms: Terms, occasion: Occasion, local_noise: bool, shared_noise: bool = False) -> None:

@@ -70,7 +70,7 @@ def look(root: Path) -> Seen:
         raise ConfigError(file, "", "no such ledger")
     ledger = Ledger(file)
     try:
-        accounts, wrong = _accounts(ledger, Account(settings.data.account, policy.budget))
+        accounts, wrong = _accounts(ledger, ledger.account(settings.data.account, policy.budget))
         lines = ledger.head().seq
         last = tuple(json.loads(line) for line in ledger.lines(max(0, lines - LAST)))
         return Seen(accounts, ledger.pending(), last, lines, wrong)

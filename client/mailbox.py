@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _SCHEMA = """
 CREATE TABLE sessions (
   session TEXT PRIMARY KEY, number INTEGER NOT NULL, digest BLOB NOT NULL, state BLOB, answer BLOB,
-  at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now')))
+  at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now')));
+CREATE TABLE head (only_one INTEGER PRIMARY KEY CHECK (only_one = 1), head TEXT NOT NULL);
 """
 
 
@@ -36,6 +37,7 @@ class SqliteShelf:
         self._file = file
         self._lock = threading.Lock()
         self._db = _open(file)
+        self._aside = _open(file, "NORMAL")  # a machine that loses power may lose its last heads, and only those
 
     @staticmethod
     def create(file: Path) -> None:
@@ -43,7 +45,7 @@ class SqliteShelf:
         file.touch(mode=0o600, exist_ok=False)
         database = _open(file)
         try:
-            database.execute(_SCHEMA)
+            database.executescript(_SCHEMA)
         except sqlite3.Error as broken:
             raise _unavailable(file, broken) from None
         finally:
@@ -70,20 +72,32 @@ class SqliteShelf:
     def close(self) -> None:
         """Close the file; all that was kept is in it."""
         self._db.close()
+        self._aside.close()
 
-    def _run(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
+    def remember(self, head: str) -> None:
+        """Keep the newest head of the trail; it is there after a crash of the process."""
+        self._run("INSERT OR REPLACE INTO head VALUES (1, ?)", (head,), self._aside)
+
+    def remembered(self) -> str | None:
+        """Return the newest head that was kept."""
+        row = self._run("SELECT head FROM head", ()).fetchone()
+        return None if row is None else str(row[0])
+
+    def _run(
+        self, statement: str, values: tuple[object, ...], database: sqlite3.Connection | None = None
+    ) -> sqlite3.Cursor:
         try:
             with self._lock:
-                return self._db.execute(statement, values)
+                return (database or self._db).execute(statement, values)
         except sqlite3.Error as broken:
             raise _unavailable(self._file, broken) from None
 
 
-def _open(file: Path) -> sqlite3.Connection:
+def _open(file: Path, synchronous: str = "FULL") -> sqlite3.Connection:
     try:
         database = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
         database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=FULL")
+        database.execute(f"PRAGMA synchronous={synchronous}")
     except sqlite3.Error as broken:
         raise _unavailable(file, broken) from None
     return database

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from client.data import documents, edition
 from client.folder import Folder
@@ -14,9 +15,12 @@ from client.settings import Settings, require_private
 from privacy.config import ConfigError
 from privacy.ledger import Ledger
 from privacy.policy import Policy
+from privacy.refusal import LedgerUnavailable, RolledBack
+from privacy.trail import SignedHead
 from protocols.catalog import CATALOG
 from protocols.keys import Identity, PublicKey
 from protocols.post import Mailbox
+from protocols.roster import Roster
 from protocols.secure_sum.sums import Sums
 from protocols.session import MemberId
 
@@ -45,6 +49,10 @@ def open_home(folder: Folder, settings: Settings) -> Opened:
     identity, coordinator = identity_of(folder), _coordinator(folder, settings)
     Policy.load(folder.policy)
     shelf, ledger = SqliteShelf(folder.mailbox), _ledger(folder, settings)
+    _require_newest(folder, shelf, ledger)
+    _require_totals(folder, settings, ledger)
+    notes = _Notes(ledger, settings.member)
+    notes.note("started")
     from transformers.utils.logging import disable_progress_bar  # late, like all that loads torch: checks come first
 
     from client.home import House
@@ -56,18 +64,46 @@ def open_home(folder: Folder, settings: Settings) -> Opened:
         base=load_base(settings.model.name),
         documents=read,
         declared=data.declared,
-        policy=lambda: Policy.load(folder.policy),
+        policy=lambda: notes.policy(folder),
         ledger=ledger,
         dataset=data.account,
         unsafe_seed=settings.unsafe_seed,
         threads=settings.model.threads,
         edition=lambda: edition(data.path),
         identity=str(identity.public),
-        roster=lambda: approved_roster(folder),
+        roster=lambda: notes.roster(folder),
         sums=Sums(identity, time.time),
     )
-    mailbox = Mailbox(house.member, identity, coordinator, CATALOG, house.open, shelf)
+    evidence = replace(house.evidence(identity), remember=lambda head: shelf.remember(head.to_json()))
+    mailbox = Mailbox(house.member, identity, coordinator, CATALOG, house.open, shelf, evidence)
     return Opened(mailbox, house.base.digest, shelf)
+
+
+@dataclass(slots=True)
+class _Notes:
+    """Read what the operator has decided, and put its digest into the trail whenever it is another one."""
+
+    ledger: Ledger
+    member: str
+    seen: dict[str, str] = field(default_factory=dict)
+
+    def policy(self, folder: Folder) -> Policy:
+        """Return the policy as it is now. Raises: ConfigError."""
+        policy = Policy.load(folder.policy)
+        self.note("policy", hashlib.sha256(folder.policy.read_bytes()).hexdigest())
+        return policy
+
+    def roster(self, folder: Folder) -> Roster:
+        """Return the roster as it is approved now. Raises: ConfigError, RosterNotApproved."""
+        roster = approved_roster(folder)
+        self.note("roster", roster.digest)
+        return roster
+
+    def note(self, kind: str, digest: str = "") -> None:
+        """Write a line, unless the last one of its kind said the same."""
+        if self.seen.get(kind) != digest:
+            self.ledger.note(kind, {"member": self.member, "digest": digest or None})
+            self.seen[kind] = digest
 
 
 def identity_of(folder: Folder) -> Identity:
@@ -77,6 +113,29 @@ def identity_of(folder: Folder) -> Identity:
         return Identity.from_pem(folder.identity.read_bytes())
     except ValueError as wrong:
         raise ConfigError(folder.identity, "", str(wrong)) from None
+
+
+def _require_newest(folder: Folder, shelf: SqliteShelf, ledger: Ledger) -> None:
+    """Refuse to open on a ledger that is older than what left on its word. Raises: ConfigError."""
+    remembered = shelf.remembered()
+    if remembered is None:
+        return
+    try:
+        ledger.require_head(SignedHead.from_json(remembered).head)
+    except (RolledBack, ValueError):
+        raise ConfigError(
+            folder.mailbox, "", "the ledger is older than the last answer here, or another: restore its newest copy"
+        ) from None
+
+
+def _require_totals(folder: Folder, settings: Settings, ledger: Ledger) -> None:
+    """Refuse to open on a ledger whose sums somebody has changed. Raises: ConfigError."""
+    try:
+        ledger.require_totals()
+    except LedgerUnavailable:
+        raise ConfigError(
+            settings.ledger_in(folder.root), "", "a total is not the sum of its lines: restore it, and find out who"
+        ) from None
 
 
 def _coordinator(folder: Folder, settings: Settings) -> PublicKey:

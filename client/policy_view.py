@@ -18,8 +18,7 @@ def policy_lines(root: Path) -> list[str]:
     """Return what the home's policy comes down to, warnings last. Raises: ConfigError, LedgerUnavailable."""
     folder = Folder(root)
     settings, policy = Settings.load(folder.settings), Policy.load(folder.policy)
-    mine = Account(settings.data.account, policy.budget)
-    known = opened_account(settings.ledger_in(root), mine)
+    mine, known = account_of(settings.ledger_in(root), settings.data.account, policy.budget)
     lines = [f"{folder.policy}: is in order", *_budget_lines(mine, known)]
     for permission in policy.allow:
         lines += _allowed(permission)
@@ -27,20 +26,26 @@ def policy_lines(root: Path) -> list[str]:
     return lines + [f"warning: {warning}" for warning in warnings]
 
 
-def opened_account(ledger_file: Path, mine: Account) -> Account | None:
-    """Return the account that is open for this data and unit, with what was fixed then, or None.
+def account_of(ledger_file: Path, data: str, budget: Budget) -> tuple[Account, Account | None]:
+    """Return the account that this data draws on, and how it was opened, or None if it has not been.
 
     Raises: LedgerUnavailable.
     """
     if not ledger_file.is_file():
-        return None
+        return Account(data, budget), None
     ledger = Ledger(ledger_file)
     try:
-        for known in ledger.accounts():
-            if (known.dataset, known.budget.unit) == (mine.dataset, mine.budget.unit):
-                return known
+        mine = ledger.account(data, budget)
+        return mine, opened_account(ledger, mine)
     finally:
         ledger.close()
+
+
+def opened_account(ledger: Ledger, mine: Account) -> Account | None:
+    """Return the account that is open for this data and unit, with what was fixed then, or None."""
+    for known in ledger.accounts():
+        if (known.dataset, known.budget.unit) == (mine.dataset, mine.budget.unit):
+            return known
     return None
 
 

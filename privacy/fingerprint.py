@@ -61,6 +61,17 @@ def _settle(db: sqlite3.Connection, name: str) -> tuple[str, ...]:
     own = _known(db, name) or _the_same(db) or _new(db, name)
     db.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (name, own))
     db.execute("INSERT OR IGNORE INTO fingerprints SELECT print, ? FROM now", (own,))
+    return _with_sharers(db, own)
+
+
+def known(db: sqlite3.Connection, name: str) -> tuple[str, ...]:
+    """Return what `recognise` last returned for the name, or the name alone if it never was asked."""
+    own = _known(db, name)
+    return (name,) if own is None else _with_sharers(db, own)
+
+
+def _with_sharers(db: sqlite3.Connection, own: int) -> tuple[str, ...]:
+    """Return a data set's name, and those of all that share a document with it."""
     sharing = db.execute(
         "SELECT DISTINCT other.dataset FROM fingerprints mine CROSS JOIN fingerprints other"
         " ON other.print = mine.print WHERE mine.dataset = ? AND other.dataset <> ? ORDER BY other.dataset",

@@ -1,35 +1,25 @@
 """The one door out: check the policy, write the ledger, then let go. In that order, and visible in it.
 
-Only this file makes a `Released` or a `Disclosed`; a house rule in the tests holds every other file to it.
+Only this file makes a `Released`, a `Disclosed` or a `Said`, and a mailbox encodes nothing else; a house rule in the
+tests holds every other file to it. Every refusal here leaves a line in the ledger, too, written by the mailbox.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
-from privacy.ledger import Account, Ledger, Receipt
+from privacy.cleared import Cleared, Disclosed, Released, Said
+from privacy.ledger import Account, Ledger
 from privacy.mechanisms import Mechanism, Unprotected
 from privacy.occasion import Occasion
 from privacy.policy import Policy
 from privacy.randomness import Randomness, UnsafeSeededRandomness
 from privacy.refusal import LevelForbidden
+from privacy.units import Kind
+
+__all__ = ["Cleared", "Disclosed", "Gate", "Released", "Said"]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Released(Generic[T]):
-    """Hold a value that may leave, paid for in epsilon; `receipt` says where it is written."""
-
-    value: T
-    receipt: Receipt
-
-
-@dataclass(frozen=True, slots=True)
-class Disclosed(Generic[T]):
-    """Hold a value that may leave without any epsilon: counted, never summed."""
-
-    value: T
-    receipt: Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +42,32 @@ class Gate:
 
         Raises: Refused, in which case nothing was charged and nothing left.
         """
-        self.policy.permit(occasion, noisy=True, summed=occasion.summed)
-        receipt = self.ledger.charge(account, mechanism.event, occasion)  # on disk before the noise is drawn
+        event = mechanism.event
+        limits = self.policy.permit(occasion, noisy=True, summed=occasion.summed, event=event)
+        receipt = self.ledger.charge(account, event, occasion, limits)  # on disk before the noise is drawn
         return Released(mechanism.draw(self.randomness), receipt)
 
-    def disclose(self, value: Unprotected[T], account: Account, occasion: Occasion) -> Disclosed[T]:
+    def disclose(
+        self, value: Unprotected[T], account: Account, occasion: Occasion, kind: Kind = Kind.VALUE
+    ) -> Disclosed[T]:
         """Write down that a value leaves without noise, then compute it. Raises: Refused."""
-        self.policy.permit(occasion, noisy=False, summed=occasion.summed)
-        receipt = self.ledger.disclose(account, occasion)
+        limits = self.policy.permit(occasion, noisy=False, summed=occasion.summed, kind=kind)
+        receipt = self.ledger.disclose(account, occasion, limits, kind.value)
         return Disclosed(value.draw(self.randomness), receipt)
+
+    def tell(self, kind: Kind, figure: float, account: Account, occasion: Occasion) -> Disclosed[float]:
+        """Let a count, a metric or a timing go, with two significant digits: a disclosure like any other.
+
+        Raises: Refused, unless the policy lets this kind be told.
+        """
+        if kind not in (Kind.COUNT, Kind.METRIC, Kind.TIMING):
+            raise LevelForbidden(f"a {kind.value} is no figure")
+        limits = self.policy.permit(occasion, noisy=False, kind=kind)
+        receipt = self.ledger.disclose(account, occasion, limits, kind.value)
+        return Disclosed(float(f"{figure:.1e}"), receipt)
+
+    def say(self, make: Callable[[], T], account: Account, occasion: Occasion) -> Said[T]:
+        """Let go what says nothing about the data: keys, signatures, shares of masks. Raises: Refused."""
+        self.policy.permit(occasion, noisy=False, kind=Kind.KEYS)
+        value = make()
+        return Said(value, self.ledger.say(account, occasion, Kind.KEYS.value))

@@ -25,6 +25,7 @@ from privacy.deciding import Decider
 from privacy.events import to_json
 from privacy.limits import NO_LIMITS, Limits
 from privacy.occasion import Occasion
+from privacy.policy import Budget
 from privacy.refusal import LedgerUnavailable, Refused, RolledBack
 from privacy.releases import Receipt, Release
 from privacy.schema import connect
@@ -241,6 +242,12 @@ class Ledger:
     def withdraw(self, number: int) -> Approval:
         """Take an approval back, also from a session that runs. Raises: Refused if there is no such number."""
         return self._writer.run(lambda book: approvals.settle(book, number, "withdrawn"))
+
+    def account(self, name: str, budget: Budget) -> Account:
+        """Return on whose budgets data of this name draws, as far as it has been recognised; reads alone."""
+        with self._read() as db:
+            own, *others = fingerprint.known(db, name)
+        return Account(own, budget, tuple(others))
 
     def _enter(self, release: Release) -> Receipt:
         done = self._writer.run(lambda book: releases.enter(book, release))

@@ -1,5 +1,6 @@
 """Name the occasion of a release: who asked, in which session, for what."""
 
+import hashlib
 from dataclasses import dataclass
 
 from privacy.units import Level
@@ -31,3 +32,11 @@ class Occasion:
     def key(self) -> tuple[str, int]:
         """Return what the ledger holds unique."""
         return self.session, self.number
+
+
+def mark(partner: str, member: str, identity: str) -> str:
+    """Return what a home adds to a session's name: no other partner, and no other home on a ledger, has the same.
+
+    A coordinator chooses its session's name and, by its invitations, a home's too; `identity` is the home's key.
+    """
+    return hashlib.sha256(f"{partner}\n{member}\n{identity}".encode()).hexdigest()[:16]

@@ -3,7 +3,9 @@
     coordinator                                                member
     Outbox: seal(letter n, ask) ────────── road ─────────▶ Mailbox: signature, recipient, order
                                                            Shelf: accept(n) on disk, then work, then keep(answer)
+                                                           Evidence: what leaves, on disk and signed
             open(letter n, answer) ◀────── road ────────── the same bytes for the same letter, for ever
+            letter n + 1 says, signed, that answer n is there; the last letter has no ask: it closes the session
 
 A letter whose work breaks is never worked on again. A crash between accept and keep loses the answer, not the order:
 the same letter is worked on again, under the same occasion, so the ledger charges it once. Another letter under an
@@ -14,8 +16,9 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from privacy.cleared import Cleared
 from privacy.config import ConfigError
 from privacy.occasion import Occasion
 from privacy.refusal import Refused
@@ -25,16 +28,33 @@ from protocols.keys import Identity, PublicKey
 from protocols.session import Carrier, Member, MemberId
 from protocols.wire import Message, Wire
 
+if TYPE_CHECKING:  # a coordinator needs no ledger, and starts seconds sooner without
+    from privacy.evidence import Evidence
+
 Deliver = Callable[[bytes], bytes]
 _LABEL = b"parley/v1/letter"
+TAKEN = b"parley/v1/taken"
 _SIGNATURE = 64
 _FAILED = b""  # kept as the answer of a letter whose work broke: no letter has it, and none is worked on again
 _LONGEST_NAME = 256
 
 
 @dataclass(frozen=True, slots=True)
+class Taken(Message):
+    """Say that the answer to letter `number` is there: its sealed bytes' digest, and a signature on both."""
+
+    number: int
+    answer: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Letter(Message):
-    """Carry one encoded message of one session. `members` are all who take part in it; `number` only grows."""
+    """Carry one encoded message of one session. `members` are all who take part in it; `number` only grows.
+
+    `purpose` is what the sender says the session is for. `taken` is the receipt for the recipient's last answer, in
+    letters from the coordinator. A letter with an empty body closes the session.
+    """
 
     session: str
     collaboration: str
@@ -43,14 +63,22 @@ class Letter(Message):
     recipient: str
     members: tuple[str, ...]
     body: bytes
+    purpose: str = ""
+    taken: Taken | None = None
 
     def __post_init__(self) -> None:
-        names = (self.session, self.collaboration, self.sender, self.recipient, *self.members)
+        names = (self.session, self.collaboration, self.sender, self.recipient, self.purpose, *self.members)
         if max(map(len, names)) > _LONGEST_NAME:  # a session's name is kept for ever
             raise ValueError(f"a name of more than {_LONGEST_NAME} characters")
 
 
 _WIRE = Wire(Letter)
+
+
+def taken_bytes(session: str, number: int, member: str, answer: bytes) -> bytes:
+    """Return what the coordinator signs to say that it has an answer; every part has a fixed or a stated length."""
+    names = b"".join(len(n.encode()).to_bytes(4, "big") + n.encode() for n in (session, member))
+    return names + number.to_bytes(8, "big") + answer
 
 
 def seal(letter: Letter, identity: Identity) -> bytes:
@@ -83,7 +111,9 @@ class Outbox:
     session: str
     collaboration: str
     keys: Mapping[MemberId, PublicKey]
+    purpose: str = ""
     number: int = 0
+    _taken: dict[MemberId, Taken] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, bodies: Mapping[MemberId, bytes]) -> dict[MemberId, bytes]:
         """Send one body to each member and return the bodies of the answers that came back."""
@@ -91,7 +121,7 @@ class Outbox:
         if strangers:
             raise LocalError(f"{len(strangers)} members have no key in this session")
         sealed = {m: seal(self._letter(m, body), self.identity) for m, body in bodies.items()}
-        replies = self.road(sealed)
+        replies = self.road(sealed)  # a receipt is sent until the next answer is there: it may have been lost
         number, self.number = self.number, self.number + 1
         answers: dict[MemberId, bytes] = {}
         for member, reply in replies.items():
@@ -100,11 +130,32 @@ class Outbox:
                     answers[member] = self._open(member, number, reply)
                 except PeerError:
                     continue
+                self._taken[member] = self._receipt(member, number, reply)
         return answers
 
+    def close(self) -> None:
+        """Tell everybody who answered that the session is over, with a receipt for the last answer."""
+        if self._taken:
+            self(dict.fromkeys(self._taken, b""))
+
+    def _receipt(self, member: MemberId, number: int, reply: bytes) -> Taken:
+        answer = hashlib.sha256(reply).digest()
+        signed = self.identity.sign(TAKEN, taken_bytes(self.session, number, member, answer))
+        return Taken(number, answer, signed)
+
     def _letter(self, member: MemberId, body: bytes) -> Letter:
-        everyone = tuple(sorted(self.keys))
-        return Letter(self.session, self.collaboration, self.number, self.name, member, everyone, body)
+        everyone, taken = tuple(sorted(self.keys)), self._taken.get(member)
+        return Letter(
+            self.session,
+            self.collaboration,
+            self.number,
+            self.name,
+            member,
+            everyone,
+            body,
+            self.purpose,
+            taken,
+        )
 
     def _open(self, member: MemberId, number: int, reply: bytes) -> bytes:
         letter = unseal(reply, self.keys[member])
@@ -154,9 +205,10 @@ class MemoryShelf:
 
 @dataclass
 class Mailbox:
-    """Answer the letters of one pinned coordinator to one member, each once.
+    """Answer the letters of one pinned coordinator to one member, each once, and only with what a gate let go.
 
-    `open_home` gives a collaboration the powers it may use on this occasion, and no others.
+    `open_home` gives a collaboration the powers it may use on this occasion, and no others; it also closes sessions.
+    `evidence` is on disk before an answer leaves.
     Learns:  the coordinator: that the member exists and answered; whatever `open_home` lets through its gate.
     Raises:  PeerError, WireError, Refused; the caller answers any of them with one fixed word.
     """
@@ -167,20 +219,34 @@ class Mailbox:
     catalog: Mapping[str, Collaboration]
     open_home: Callable[[Occasion], Any]
     shelf: Shelf
+    evidence: "Evidence"
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def deliver(self, sealed: bytes) -> bytes:
         """Return the sealed answer to a sealed letter: the same bytes for the same letter."""
         letter = unseal(sealed, self.coordinator)
         collaboration = self._check(letter)
-        ask = collaboration.wire.decode(letter.body)
+        occasion = self._occasion(letter, collaboration)
         with self._lock:
-            shelved = self._accept(letter, hashlib.sha256(sealed).digest())
-            if shelved.answer == _FAILED:
-                raise PeerError("a letter that failed here before")
-            if shelved.answer is not None:
-                return shelved.answer
-            return self._answer(letter, ask, collaboration, shelved)
+            try:
+                return self._deliver(letter, occasion, collaboration, hashlib.sha256(sealed).digest())
+            except (Refused, PeerError) as no:
+                self.evidence.refused(occasion, type(no).__name__)
+                raise
+
+    def _deliver(self, letter: Letter, occasion: Occasion, collaboration: Collaboration, asked: bytes) -> bytes:
+        """Answer from the shelf, or by work; write the evidence, then let the answer go."""
+        ask = collaboration.wire.decode(letter.body) if letter.body else None
+        self._take(letter, occasion)
+        shelved = self._accept(letter, asked)
+        if shelved.answer == _FAILED:
+            raise PeerError("a letter that failed here before")
+        answer = shelved.answer
+        if answer is None:
+            self.evidence.require_unanswered(occasion)
+            answer = self._answer(letter, occasion, ask, collaboration, shelved)
+        self.evidence.emit(occasion, asked, hashlib.sha256(answer).digest(), len(answer))
+        return answer
 
     def _check(self, letter: Letter) -> Collaboration:
         if letter.recipient != self.me or self.me not in letter.members:
@@ -192,6 +258,29 @@ class Mailbox:
             raise PeerError("no such collaboration here")
         return collaboration
 
+    def _occasion(self, letter: Letter, collaboration: Collaboration) -> Occasion:
+        return Occasion(
+            letter.session,
+            letter.number,
+            collaboration.name,
+            collaboration.level,
+            str(self.coordinator),
+            len(letter.members),
+            letter.members,
+            purpose=letter.purpose,
+        )
+
+    def _take(self, letter: Letter, occasion: Occasion) -> None:
+        """Keep the coordinator's receipt for an earlier answer. Raises: PeerError, RolledBack."""
+        taken = letter.taken
+        if taken is None:
+            return
+        if not 0 <= taken.number < letter.number or len(taken.answer) != hashlib.sha256().digest_size:
+            raise PeerError("a receipt for an answer that cannot be there")
+        signed = taken_bytes(letter.session, taken.number, self.me, taken.answer)
+        self.coordinator.verify(TAKEN, signed, taken.signature)
+        self.evidence.taken(occasion, taken.number, taken.answer, taken.signature)
+
     def _accept(self, letter: Letter, digest: bytes) -> Shelved:
         """Bind the letter to its number, durably, before any work; refuse another letter under that number."""
         old = self.shelf.fetch(letter.session)
@@ -201,27 +290,23 @@ class Mailbox:
             return old
         if letter.number < 0 or (old is not None and letter.number < old.number):
             raise PeerError("a letter from the past")
+        if old is None and not letter.body:
+            raise PeerError("the end of a session that never began here")
         # A letter that was lost, or accepted and never answered, leaves a gap: its trip is over for this member.
         accepted = Shelved(letter.number, digest, old.state if old else None, None)
         self.shelf.keep(letter.session, accepted)
         return accepted
 
-    def _answer(self, letter: Letter, ask: Message, collaboration: Collaboration, shelved: Shelved) -> bytes:
+    def _answer(
+        self, letter: Letter, occasion: Occasion, ask: Message | None, collaboration: Collaboration, shelved: Shelved
+    ) -> bytes:
         member: Member[Any] = collaboration.begin
         if shelved.state is not None:
             member = collaboration.state(shelved.state)
-        occasion = Occasion(
-            letter.session,
-            letter.number,
-            collaboration.name,
-            collaboration.level,
-            str(self.coordinator),
-            len(letter.members),
-            letter.members,
-        )
         try:
-            after, answer = member.answer(ask, self.open_home(occasion))
-            body = collaboration.wire.encode(answer)
+            home = self.open_home(occasion)
+            after, answer = (member, home.close()) if ask is None else member.answer(ask, home)
+            body = _encoded(answer, collaboration.wire)
         except (Refused, PeerError, ConfigError):
             raise  # all come before any draw: the same letter may be asked again
         except Exception:
@@ -241,3 +326,10 @@ class Mailbox:
         state = collaboration.states.encode(after)  # type: ignore[arg-type]  # a state is a Message by the catalog
         self.shelf.keep(letter.session, Shelved(letter.number, shelved.digest, state, sealed))
         return sealed
+
+
+def _encoded(answer: object, wire: Wire) -> bytes:
+    """Return the body of what a gate has let go. Raises: LocalError for anything else, whatever it is."""
+    if not isinstance(answer, Cleared):
+        raise LocalError("an answer that no gate let go")
+    return answer.value if answer.value == b"" else wire.encode(answer.value)

@@ -1,17 +1,20 @@
 """One session: a coordinator that asks, members that answer, and the loop that joins them. No I/O of its own.
 
     coordinator (a generator)                members (immutable values)
-        yield {member: ask}   ─── carrier ──▶   answer(ask, home) -> (next state, answer)
+        yield {member: ask}   ─── carrier ──▶   answer(ask, home) -> (next state, what home's gate let go)
         {member: answer}      ◀── carrier ───
 
 One yield is one round trip. A member that is silent, late or sends garbage is missing from the answers.
 """
 
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from typing import NewType, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NewType, Protocol, TypeVar
 
 from protocols.faults import LocalError, WireError
 from protocols.wire import Message, Wire
+
+if TYPE_CHECKING:
+    from privacy.cleared import Cleared
 
 MemberId = NewType("MemberId", str)
 Asks = Mapping[MemberId, Message]
@@ -27,8 +30,8 @@ Coordinator = Generator[Asks, Answers, R]
 class Member(Protocol[H_contra]):
     """Be a member's side of a session at one moment: a frozen message that says what the member knows."""
 
-    def answer(self, ask: Message, home: H_contra) -> "tuple[Member[H_contra], Message]":
-        """Return the next state and the answer.
+    def answer(self, ask: Message, home: H_contra) -> "tuple[Member[H_contra], Cleared[Any]]":
+        """Return the next state and the answer, a message that the home's gate let go.
 
         Raises: PeerError for an ask that is out of order, unknown or unacceptable; Refused from the gate.
         """

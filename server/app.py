@@ -14,6 +14,7 @@ from server.grid import GridCarrier, await_nodes, partitions
 from server.rounds import RunFolder, run
 
 PATIENCE_S = 60.0  # for members to connect before the first letter
+FAREWELL_S = 30.0  # for members to take their last receipts; a session that is not closed costs nobody anything
 
 app = ServerApp()
 
@@ -30,7 +31,11 @@ def main(grid: Grid, context: Context) -> None:
     nodes = _nodes(grid, folder, simulated=bool(context.run_config.get(VILLAGE)))
     await_nodes(grid, nodes.values(), PATIENCE_S)
     carrier = GridCarrier(grid, nodes, folder.order().deadline_s)
-    run(folder, carrier, lambda: carrier.silent)
+
+    def hurry() -> None:
+        carrier.deadline_s = min(carrier.deadline_s, FAREWELL_S)
+
+    run(folder, carrier, lambda: carrier.silent, hurry)
 
 
 def _nodes(grid: Grid, folder: RunFolder, *, simulated: bool) -> dict[MemberId, int]:

@@ -41,16 +41,16 @@ class GridCarrier:
     def __init__(self, grid: Grid, nodes: Mapping[MemberId, int], deadline_s: float, poll_s: float = POLL_S) -> None:
         self._grid = grid
         self._nodes = nodes
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self._poll_s = poll_s
         self.silent: dict[MemberId, str] = {}  # of the last call: why, in a fixed word or Flower's code
 
     def __call__(self, letters: Mapping[MemberId, bytes]) -> dict[MemberId, bytes]:
         """Send each member its letter, and return what came back in time."""
         self.silent = {m: "unknown" for m in letters if m not in self._nodes}
-        deadline = time.monotonic() + self._deadline_s
+        deadline = time.monotonic() + self.deadline_s
         messages = {
-            self._nodes[m]: Message(_letter(data), self._nodes[m], LETTER, ttl=self._deadline_s)
+            self._nodes[m]: Message(_letter(data), self._nodes[m], LETTER, ttl=self.deadline_s)
             for m, data in letters.items()
             if m in self._nodes
         }

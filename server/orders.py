@@ -17,12 +17,16 @@ from server.journal import write_whole
 
 @dataclass(frozen=True, slots=True)
 class Order(Message):
-    """Say what to run: the collaboration, who takes part, its encoded task, and how long one trip may take."""
+    """Say what to run: the collaboration, who takes part, its encoded task, how long one trip may take, and why.
+
+    `purpose` is what the members are told, and keep in their ledgers.
+    """
 
     collaboration: str
     members: tuple[str, ...]
     task: bytes
     deadline_s: float
+    purpose: str = ""
 
     def __post_init__(self) -> None:
         if not self.members or len(set(self.members)) < len(self.members) or self.deadline_s <= 0:

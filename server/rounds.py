@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+from collections.abc import Callable
 from pathlib import Path
 
 from privacy.config import ConfigError
 from privacy.refusal import Refused
 from protocols.catalog import CATALOG
-from protocols.faults import ProtocolError
+from protocols.faults import Abort, ProtocolError
 from protocols.keys import Identity, PublicKey
 from protocols.post import Outbox
 from protocols.session import Carrier, MemberId, drive
@@ -20,9 +21,14 @@ __all__ = ["NAME", "ORDERS", "Order", "RunFolder", "Who", "read_order", "run"]
 NAME = "coordinator"  # how the coordinator signs its letters
 
 
-def run(folder: RunFolder, road: Carrier, silent: Silent = dict) -> None:
+def _in_no_hurry() -> None:
+    """Wait for the last receipts as long as for any answer."""
+
+
+def run(folder: RunFolder, road: Carrier, silent: Silent = dict, hurry: Callable[[], None] = _in_no_hurry) -> None:
     """Run the folder's order over `road` until there is a result or a failure; resume what was begun.
 
+    `hurry` is called before the last trip, which closes the session and for which nobody should have to wait long.
     Learns:  what the collaboration's own module says. The folder keeps every sealed answer.
     """
     with (folder.root / "lock").open("ab") as lock:
@@ -30,7 +36,7 @@ def run(folder: RunFolder, road: Carrier, silent: Silent = dict) -> None:
         if folder.ended:
             return
         try:
-            write_whole(folder.result, _drive(folder, road, silent))
+            write_whole(folder.result, _drive(folder, road, silent, hurry))
         except (ProtocolError, Refused, ConfigError) as ours:  # their texts hold names, counts and limits
             folder.fail(type(ours).__name__, str(ours))
         except OSError:
@@ -40,7 +46,7 @@ def run(folder: RunFolder, road: Carrier, silent: Silent = dict) -> None:
             raise
 
 
-def _drive(folder: RunFolder, road: Carrier, silent: Silent) -> bytes:
+def _drive(folder: RunFolder, road: Carrier, silent: Silent, hurry: Callable[[], None]) -> bytes:
     order, who = folder.order(), folder.who()
     collaboration = CATALOG.get(order.collaboration)
     if collaboration is None:
@@ -55,7 +61,20 @@ def _drive(folder: RunFolder, road: Carrier, silent: Silent) -> bytes:
         who.session,
         order.collaboration,
         keys,
+        order.purpose,
     )
     task = collaboration.wire.decode(order.task)
     coordinator = collaboration.coordinate([MemberId(m) for m in order.members], task)
-    return collaboration.wire.encode(drive(coordinator, outbox, collaboration.wire))
+    try:
+        result = drive(coordinator, outbox, collaboration.wire)
+    except Abort:
+        _part(outbox, hurry)
+        raise
+    _part(outbox, hurry)
+    return collaboration.wire.encode(result)
+
+
+def _part(outbox: Outbox, hurry: Callable[[], None]) -> None:
+    """Close the session, which brings everybody the receipt for the last answer."""
+    hurry()
+    outbox.close()

@@ -103,7 +103,7 @@ class _Trial:
     @property
     def account(self) -> Account:
         """Return the account that would pay."""
-        return Account(self.settings.data.account, self.policy.budget)
+        return self.ledger.account(self.settings.data.account, self.policy.budget)
 
     def headlines(self) -> Iterator[str]:
         """Yield what is tried."""

@@ -59,9 +59,9 @@ def task_for(experiment: Experiment, recipe: Recipe) -> Average:
 
 
 def outcome_of(result: Message, seconds: Sequence[float]) -> Outcome:
-    """Return the outcome that a collaboration's result is; `seconds` are those of every trip."""
+    """Return the outcome that a collaboration's result is; `seconds` are every trip's, the last one closing."""
     assert isinstance(result, Averaged)  # noqa: S101  what this collaboration returns
-    ends = np.cumsum((len(seconds) - sum(result.trips), *result.trips))
+    ends = np.cumsum((len(seconds) - 1 - sum(result.trips), *result.trips))
     opening, *rounds = (math.fsum(part) for part in np.split(np.asarray(seconds), ends)[:-1])
     return Outcome(np.array(result.adapter), result.answered, tuple(rounds), opening)
 
@@ -73,7 +73,9 @@ def run_in_process(experiment: Experiment, village: Village, base: Base) -> Outc
     road = Stopwatch(MemoryRoad(village.ends), seconds)
     outbox = village.outbox(secrets.token_hex(16), entry.name, road)
     task = task_for(experiment, recipe_for(experiment, base))
-    return outcome_of(drive(entry.coordinate(village.members, task), outbox, entry.wire), seconds)
+    result = drive(entry.coordinate(village.members, task), outbox, entry.wire)
+    outbox.close()
+    return outcome_of(result, seconds)
 
 
 def settle(experiment: Experiment, texts: Mapping[str, Texts], base: Base, folder: Path) -> Village:

@@ -21,7 +21,7 @@ from client.opening import identity_of
 from client.roster import approve
 from client.settings import Settings, home_toml
 from privacy.config import ConfigError
-from privacy.ledger import Account, Ledger, Statement
+from privacy.ledger import Ledger, Statement
 from privacy.policy import Budget, Permission, Policy
 from protocols.carriers import processes
 from protocols.carriers.processes import Program
@@ -63,7 +63,7 @@ class Nodes:
         settings, policy = Settings.load(home / "home.toml"), Policy.load(home / "policy.toml")
         ledger = Ledger(settings.ledger_in(home))
         try:
-            return ledger.statement(Account(settings.data.account, policy.budget))
+            return ledger.statement(ledger.account(settings.data.account, policy.budget))
         finally:
             ledger.close()
 

@@ -39,11 +39,11 @@ def order_for(experiment: Experiment, base: Base) -> bytes:
 
 
 def trips_of(experiment: Experiment) -> int:
-    """Return how many round trips the experiment takes if nothing goes wrong."""
+    """Return how many round trips the experiment takes if nothing goes wrong; the last one closes the session."""
     rounds, terms = experiment.collaboration.rounds, experiment.terms
     if terms is None:
-        return rounds
-    return 2 + (3 if terms.mode is Mode.RESILIENT else 1) * rounds
+        return rounds + 1
+    return 2 + (3 if terms.mode is Mode.RESILIENT else 1) * rounds + 1
 
 
 def watch(client: Client, run: str, expected: int, console: Console) -> Mapping[str, Any]:

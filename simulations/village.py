@@ -12,7 +12,7 @@ from pathlib import Path
 from client.declared import declare
 from client.home import House
 from client.model import Base
-from privacy.ledger import Account, Ledger, Statement
+from privacy.ledger import Ledger, Statement
 from privacy.policy import Budget, Permission, Policy
 from privacy.units import Relation, Unit
 from protocols.carriers.memory import MemoryRoad
@@ -47,7 +47,7 @@ class Villager:
     @property
     def statement(self) -> Statement:
         """Return what the member's ledger says of its data."""
-        return self.house.ledger.statement(Account(self.house.dataset, self.house.policy().budget))
+        return self.house.ledger.statement(self.house.account(self.house.policy().budget))
 
 
 @dataclass
@@ -102,7 +102,9 @@ def raise_village(
         ledger = Ledger(folder / member / "ledger.db", durable=False)
         house = _house(experiment, member, texts[member], base, policy, ledger)
         house.roster, house.sums = lambda: roster, Sums(identity, time.time)
-        mailbox = Mailbox(member, identity, coordinator.public, CATALOG, house.open, MemoryShelf())
+        mailbox = Mailbox(
+            member, identity, coordinator.public, CATALOG, house.open, MemoryShelf(), house.evidence(identity)
+        )
         villagers[member] = Villager(house, identity, mailbox)
     return Village(villagers, coordinator)
 

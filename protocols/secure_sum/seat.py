@@ -16,6 +16,8 @@ from protocols.secure_sum.messages import (
 from protocols.secure_sum.terms import Terms
 from protocols.wire import Message
 
+ASKS = (Introduce, Acknowledge, Agree, Reveal)
+
 
 class Seat(Protocol):
     """Take part in the sums of one session. What these four give away does not depend on any private value."""

@@ -122,6 +122,12 @@ class Sums:
             self._sessions[name] = joined.at(replace(joined.ready, revealed=stage.request.query))
             return stage.reveal(ask)
 
+    def leave(self, name: str) -> None:
+        """Drop the keys of one session, if it is open."""
+        self._sessions.pop(name, None)
+        self._begun.pop(name, None)
+        self._open.pop(name, None)
+
     def close(self) -> None:
         """Drop all keys."""
         self._sessions.clear()
@@ -154,10 +160,8 @@ class Sums:
             raise
 
     def _close(self, name: str, why: str) -> None:
-        if self._sessions.pop(name, None) is not None:
-            self.closed[why] += 1
-        self._begun.pop(name, None)
-        self._open.pop(name, None)
+        self.closed[why] += name in self._sessions
+        self.leave(name)
 
 
 def _expires(held: Announced | Joined) -> float:

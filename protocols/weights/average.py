@@ -23,10 +23,11 @@ Cites:   McMahan et al. 2017, algorithm 1 (one mean a round, uniform weights: re
 """
 
 import hashlib
+import json
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +43,11 @@ from protocols.session import Coordinator, MemberId
 from protocols.wire import Message, Wire
 
 if TYPE_CHECKING:  # a coordinator needs no accountant, and starts seconds sooner without
-    from privacy.gate import Disclosed, Released
+    from privacy.cleared import Cleared, Disclosed, Released, Said
 
 Vector = NDArray[np.float32]
 LARGEST = 16.0  # entries of a delta are cut off there, which no honest one reaches: it sets the scale of the words
+_LONGEST_NAMES = 1024  # characters of target modules that a plan spells out
 _LARGEST_PLAIN = 1e6  # no sum of entries below it leaves float32
 
 
@@ -103,6 +105,15 @@ class Recipe(Message):
             return sized(coordinate=LARGEST, **size)
         bound, z = self.clipping_norm, self.noise_multiplier
         return sized(coordinate=bound, norm=bound, noise_multiplier=z, honest=terms.honest, **size)
+
+    @property
+    def plan(self) -> str:
+        """Return the recipe as canonical JSON of at most 4 KiB, for whoever approves or audits it."""
+        tree = {f.name: getattr(self, f.name) for f in fields(self)} | {"unit": self.unit.value}
+        names = ",".join(self.targets)
+        if len(names) > _LONGEST_NAMES:
+            tree["targets"] = f"{len(self.targets)} modules, sha256 {hashlib.sha256(names.encode()).hexdigest()}"
+        return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
     def context(self, round_: int, adapter: Vector) -> bytes:
         """Return the digest (32 bytes) of all that a round's delta is made from, but the private records."""
@@ -173,6 +184,9 @@ class Home(seat.Seat, Protocol):
         Raises: PeerError for a recipe or a request that this home would not make itself; Refused.
         """
 
+    def say(self, make: Callable[[], Message]) -> "Said[Message]":
+        """Let a message go that says nothing about the data. Raises: Refused."""
+
 
 @dataclass(frozen=True, slots=True)
 class Idle(Message):
@@ -183,18 +197,21 @@ class Idle(Message):
 
     next_round: int
 
-    def answer(self, ask: Message, home: Home) -> "tuple[Idle, Message]":
+    def answer(self, ask: Message, home: Home) -> "tuple[Idle, Cleared[Any]]":
         """Train one round and answer with what the gate let go; or take part in the sum around it."""
+        if isinstance(ask, seat.ASKS):
+            return self, home.say(lambda: seat.answer(ask, home))
         if not isinstance(ask, Contribute):
-            return self, seat.answer(ask, home)
+            raise PeerError(f"{type(ask).__name__} is no ask of this collaboration")
         recipe, round_, adapter = ask.recipe, ask.round, ask.adapter
         if not self.next_round <= round_ < recipe.rounds:
             raise PeerError("a round out of order")
         if adapter.shape != (recipe.length,):
             raise PeerError(f"an adapter of shape {adapter.shape}, the recipe says {recipe.length}")
         if ask.request is None:
-            return Idle(round_ + 1), Contributed(round_, home.contribution(recipe, round_, adapter).value)
-        return Idle(round_ + 1), home.masked(recipe, round_, adapter, ask.request, ask.slips).value
+            plain = home.contribution(recipe, round_, adapter)
+            return Idle(round_ + 1), plain.then(lambda delta: Contributed(round_, delta))
+        return Idle(round_ + 1), home.masked(recipe, round_, adapter, ask.request, ask.slips)
 
 
 def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Message]:

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.gate import Disclosed, Gate
+from privacy.evidence import Evidence
+from privacy.gate import Disclosed, Gate, Said
 from privacy.ledger import Account, Ledger
 from privacy.occasion import Occasion
 from privacy.policy import Budget, Permission, Policy
 from privacy.randomness import Randomness, SystemRandomness
+from privacy.trail import HEAD_LABEL
 from privacy.units import Level, Unit
 from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
@@ -65,6 +67,10 @@ class _Idle:
         """Disclose zeros."""
         return self.gate.disclose(_NoWork(), self.account, self.occasion)
 
+    def close(self) -> Said[bytes]:
+        """Say that the session is closed."""
+        return self.gate.say(lambda: b"", self.account, self.occasion)
+
 
 @contextmanager
 def _crowd(folder: Path) -> Iterator[Behind]:
@@ -86,6 +92,7 @@ def _in_process_ms(crowd: Behind) -> float:
         outbox = Outbox(road, crowd.coordinator, "coordinator", f"{session:032x}", entry.name, crowd.keys)
         began = time.perf_counter()
         drive(entry.coordinate(sorted(crowd.ends), _task()), outbox, entry.wire)
+        outbox.close()
         times.append((time.perf_counter() - began) * 1e3 / MEMBERS / ROUNDS)
     return statistics.median(times)
 
@@ -110,7 +117,8 @@ def _mailbox(member: MemberId, identity: Identity, coordinator: Identity, gate: 
     def open_home(occasion: Occasion) -> _Idle:
         return _Idle(gate, account, occasion)
 
-    return Mailbox(member, identity, coordinator.public, CATALOG, open_home, MemoryShelf())
+    evidence = Evidence(gate.ledger, lambda head: identity.sign(HEAD_LABEL, head), str(identity.public))
+    return Mailbox(member, identity, coordinator.public, CATALOG, open_home, MemoryShelf(), evidence)
 
 
 def _task() -> Average:

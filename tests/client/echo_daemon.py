@@ -22,7 +22,14 @@ from client.mailbox import SqliteShelf
 from client.quiet import LOG, log_quietly
 from client.serve import listen, offer_page, run
 from client.window import Sights
+from privacy.evidence import Evidence
+from privacy.gate import Cleared, Gate
+from privacy.ledger import Account, Ledger
+from privacy.occasion import Occasion
+from privacy.policy import Budget, Permission, Policy
+from privacy.randomness import SystemRandomness
 from privacy.refusal import BudgetExceeded
+from privacy.trail import HEAD_LABEL
 from privacy.units import Level
 from protocols.catalog import Collaboration, Stage
 from protocols.keys import Identity, PublicKey
@@ -47,7 +54,7 @@ class Said(Message):
 class Listening(Message):
     heard: int
 
-    def answer(self, ask: Message, home: object) -> "tuple[Listening, Said]":
+    def answer(self, ask: Message, home: "Room") -> "tuple[Listening, Cleared[Said]]":
         assert isinstance(ask, Say)
         match ask.words.split():
             case ["boom", *_]:
@@ -62,7 +69,18 @@ class Listening(Message):
                 raise BudgetExceeded("the budget is spent")
             case ["fill"]:
                 raise SystemExit(ask.words)
-        return Listening(self.heard + 1), Said(ask.words, secrets.token_bytes(16), self.heard + 1)
+        return Listening(self.heard + 1), home.say(lambda: Said(ask.words, secrets.token_bytes(16), self.heard + 1))
+
+
+@dataclass(frozen=True)
+class Room:
+    """What an echo may use: a real gate and a real ledger."""
+
+    gate: Gate
+    occasion: Occasion
+
+    def say(self, make):
+        return self.gate.say(make, Account("echoes", self.gate.policy.budget), self.occasion)
 
 
 ECHO = Collaboration(
@@ -78,19 +96,24 @@ ECHO = Collaboration(
 
 def main() -> None:
     """Serve until SIGTERM."""
-    sockets, shelf, identity, coordinator = sys.argv[1:5]
+    sockets, shelf, identity_file, coordinator = sys.argv[1:5]
+    identity = Identity.from_pem(Path(identity_file).read_bytes())
     log_quietly()
 
     def open_home() -> Mailbox:
         if len(sys.argv) > 5:
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[5]), int(sys.argv[5])))
+        permission = Permission(coordinator, Level.TEXT, ("echo",))
+        ledger = Ledger(Path(shelf).with_name("echo-ledger.db"))
+        gate = Gate(Policy(1, Budget(1.0, 1e-5), (permission,)), ledger, SystemRandomness())
         return Mailbox(
             MemberId("clinic"),
-            Identity.from_pem(Path(identity).read_bytes()),
+            identity,
             PublicKey.parse(coordinator),
             {"echo": ECHO},
-            lambda occasion: None,
+            lambda occasion: Room(gate, occasion),
             SqliteShelf(Path(shelf)),
+            Evidence(ledger, lambda head: identity.sign(HEAD_LABEL, head), str(identity.public)),
         )
 
     LOG.info("serving")

@@ -14,18 +14,19 @@ from click.testing import Result
 from dp_accounting import GaussianDpEvent
 from typer.testing import CliRunner
 
-from client.audit import check_proof, export, reconcile, taken_bytes, verify
+from client.audit import check_proof, export, reconcile, verify
 from client.audit_cli import audit
 from client.folder import Folder
 from client.init import Wishes, init
 from client.opening import identity_of
 from client.trails import opened, read_export
 from privacy.ledger import Account, Ledger
-from privacy.occasion import Occasion
+from privacy.occasion import Occasion, mark
 from privacy.policy import Budget
 from privacy.trail import HEAD_LABEL, SignedHead
 from privacy.units import Level
 from protocols.keys import Identity
+from protocols.post import TAKEN, taken_bytes
 
 Invite = Callable[..., Path]
 ACCOUNT = Account("notes", Budget(8.0, 1e-5))
@@ -44,7 +45,7 @@ class Home:
     def answer(self, coordinator: Identity, numbers: range, member: str, session: str = "s", **more: object) -> None:
         """Charge and emit letters of a session; every second one is acknowledged by the coordinator."""
         partner = str(coordinator.public)
-        who = hashlib.sha256(f"{partner}\n{member}\n{self.key}".encode()).hexdigest()[:16]
+        who = mark(partner, member, self.key)
         with closing(Ledger(self.ledger)) as ledger:
             for n in numbers:
                 occasion = Occasion(f"{session}@{who}", n, "average", Level.WEIGHTS, partner, 3, plan='{"rounds":2}')
@@ -54,7 +55,7 @@ class Home:
                 ledger.emit(occasion, bytes(32), answer, 10, lambda d: self.identity.sign(HEAD_LABEL, d), self.key)
                 if n % 2:
                     told = taken_bytes(session, n, member, answer)
-                    signed = coordinator.sign(b"parley/v1/taken", told)
+                    signed = coordinator.sign(TAKEN, told)
                     ledger.receipt(occasion.session, n, answer, signed, partner)
 
     def tamper(self, *statements: str, file: Path | None = None) -> None:
@@ -322,7 +323,7 @@ def test_a_receipt_that_the_coordinator_did_not_sign_is_found(home: Home, bank: 
         answer = hashlib.sha256(b"x").digest()
         ledger.emit(occasion, bytes(32), answer, 10, lambda d: bank.identity.sign(HEAD_LABEL, d), bank.key)
         told = taken_bytes("s", 0, "court", answer)  # a receipt for another member
-        ledger.receipt(occasion.session, 0, answer, coordinator.sign(b"parley/v1/taken", told), partner)
+        ledger.receipt(occasion.session, 0, answer, coordinator.sign(TAKEN, told), partner)
     _, differences = reconcile(home.root, bank.root)
     assert [d.what for d in differences] == ["bank: a receipt whose signature does not verify"]
 

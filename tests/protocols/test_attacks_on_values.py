@@ -17,14 +17,14 @@ from privacy.occasion import Occasion
 from privacy.policy import Budget, Permission, Policy
 from privacy.randomness import SystemRandomness
 from privacy.refusal import NotEncodable
-from privacy.units import Level
+from privacy.units import Level, Relation, Unit
 from protocols.faults import LocalError, PeerError
 from protocols.secure_sum.aggregation import Begun, Expected
 from protocols.secure_sum.messages import Agree
 from protocols.secure_sum.terms import Mode
 
 ME = "m001"
-BUDGET = Budget(epsilon=500.0, delta=1e-5)
+BUDGET = Budget(epsilon=500.0, delta=1e-5, unit=Unit.MEMBER, relation=Relation.ZERO_OUT)
 
 
 class Gated:

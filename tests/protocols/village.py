@@ -8,12 +8,14 @@ import numpy as np
 from dp_accounting import DpEvent, GaussianDpEvent
 
 from client.masking import Masked, MaskedRelease
+from privacy.evidence import Evidence
 from privacy.gate import Disclosed, Gate, Released
 from privacy.ledger import Account, Ledger
 from privacy.mechanisms import GaussianMechanism, clip
 from privacy.occasion import Occasion
 from privacy.policy import Budget, Permission, Policy
 from privacy.randomness import Randomness, SystemRandomness
+from privacy.trail import HEAD_LABEL
 from privacy.units import Level, Unit
 from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
@@ -92,7 +94,8 @@ class House:
     @property
     def mailbox(self) -> Mailbox:
         """A mailbox as after a restart: only the shelf remembers."""
-        return Mailbox(self.name, self.identity, COORDINATOR.public, CATALOG, self.open_home, self.shelf)
+        evidence = Evidence(self.ledger, lambda head: self.identity.sign(HEAD_LABEL, head), str(self.identity.public))
+        return Mailbox(self.name, self.identity, COORDINATOR.public, CATALOG, self.open_home, self.shelf, evidence)
 
     def open_home(self, occasion: Occasion) -> "Room":
         self.opened.append(occasion)
@@ -103,6 +106,13 @@ class House:
 class Room:
     house: House
     occasion: Occasion
+
+    def say(self, make):
+        return self.house.gate.say(make, self.house.account, self.occasion)
+
+    def close(self):
+        self.house.sums.leave(self.occasion.session)
+        return self.say(lambda: b"")
 
     def introduce(self, terms: Terms):
         house, occasion = self.house, self.occasion
@@ -154,7 +164,9 @@ class Village:
         """Drive a collaboration from its catalog entry to its result."""
         entry = CATALOG[collaboration]
         outbox = self.outbox(session, collaboration, road)
-        return drive(entry.coordinate(sorted(self.houses), the_task), outbox, entry.wire)
+        result = drive(entry.coordinate(sorted(self.houses), the_task), outbox, entry.wire)
+        outbox.close()
+        return result
 
 
 def village(folder: Path, members: int = 3, noise_multiplier: float = 4.0, **road) -> Village:

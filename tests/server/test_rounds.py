@@ -61,14 +61,14 @@ def test_a_run_ends_in_a_result_and_a_line_for_every_trip(tmp_path: Path) -> Non
     folder = made(tmp_path, town, order(sorted(town.houses), rounds=3))
     rounds.run(folder, town.road)
     assert result(folder).answered == (3, 3, 3)
-    assert [t["answered"] for t in folder.trips()] == [["m0", "m1", "m2"]] * 5  # two to open the sum, three rounds
+    assert [t["answered"] for t in folder.trips()] == [["m0", "m1", "m2"]] * 6  # opening, three rounds, farewell
     assert folder.ended
     assert folder.why() == {}
     assert all(stat.S_IMODE(f.stat().st_mode) & 0o077 == 0 for f in folder.journal.iterdir())
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the letters left", "before the answers were kept"])
-@pytest.mark.parametrize("dies", range(5))
+@pytest.mark.parametrize("dies", range(6))
 def test_a_killed_run_resumes_with_the_same_letters_and_charges_nobody_twice(
     tmp_path: Path, dies: int, after: bool
 ) -> None:
@@ -80,7 +80,7 @@ def test_a_killed_run_resumes_with_the_same_letters_and_charges_nobody_twice(
     assert not folder.ended
     second = Road(town.road)
     rounds.run(folder, second)
-    assert len(second.sent) == 5 - dies  # what was kept is not asked again
+    assert len(second.sent) == 6 - dies  # what was kept is not asked again
     assert second.sent[0] == first.sent[-1]  # byte for byte
     assert [len(list(h.ledger.entries())) for h in town.houses.values()] == [3, 3, 3]  # one charge a round
 
