@@ -11,7 +11,7 @@ from typing import Any
 
 from client.folder import Folder
 from client.settings import Settings
-from privacy.approvals import Approval
+from privacy.books.approvals import Approval
 from privacy.config import ConfigError
 from privacy.ledger import Ledger
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from client.folder import Folder
 from client.settings import Settings
-from privacy.accounts import Account
-from privacy.approvals import Approval
-from privacy.certificate import Certificate, certify
+from privacy.accounting.certificate import Certificate, certify
+from privacy.books.accounts import Account
+from privacy.books.approvals import Approval
+from privacy.books.statement import Share
 from privacy.config import ConfigError
 from privacy.ledger import Ledger
 from privacy.policy import Policy
 from privacy.refusal import Incomparable, LedgerUnavailable, Refused
-from privacy.statement import Share
 from privacy.units import Guarantee, Relation
 
 LAST = 20  # lines of the trail that are shown

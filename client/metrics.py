@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from client.ledger_view import Seen, Shown
-    from privacy.statement import Share
+    from privacy.books.statement import Share
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LABELS = frozenset({"level", "unit", "kind", "reason"})

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 
-from privacy.accountant import Filter, calibrate, default_orders, price
+from privacy.accounting.accountant import Filter, calibrate, default_orders, price
 from privacy.ledger import Account, Ledger
 from privacy.policy import Budget
 from privacy.units import Relation, Unit

@@ -14,7 +14,7 @@ from client.markup import Html, style, tag
 
 if TYPE_CHECKING:
     from client.ledger_view import Seen, Shown
-    from privacy.approvals import Approval
+    from privacy.books.approvals import Approval
 
 Status = Mapping[str, str | int | Mapping[str, int]]
 _REFRESH_S = 30

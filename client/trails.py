@@ -13,9 +13,9 @@ from pathlib import Path
 from client.folder import Folder
 from client.opening import identity_of
 from client.settings import Settings
+from privacy.books.schema import connect
 from privacy.ledger import Ledger
 from privacy.refusal import LedgerUnavailable
-from privacy.schema import connect
 from privacy.trail import Head, SignedHead, parse
 
 EXPORT, PROOF = "parley-trail/1", "parley-proof/1"

@@ -12,10 +12,10 @@ import numpy as np
 from dp_accounting import ComposedDpEvent, DpEvent, SelfComposedDpEvent, ZCDpEvent
 from numpy.typing import NDArray
 
-from privacy.accountant import PICO, calibrate
+from privacy.accounting.accountant import PICO, calibrate
+from privacy.accounting.divergences import distributed_rho
+from privacy.accounting.events import DistributedGaussianSumDpEvent
 from privacy.discrete_gaussian import DiscreteGaussian, NoisePool
-from privacy.divergences import distributed_rho
-from privacy.events import DistributedGaussianSumDpEvent
 from privacy.fixed_point import LEAST_DEVIATION, FixedPoint, Integers
 from privacy.randomness import Randomness
 from privacy.units import Relation

@@ -17,19 +17,19 @@ from typing import TypeVar
 
 from dp_accounting import DpEvent
 
-from privacy import approvals, fingerprint, joining, releases
-from privacy.accounts import Account, cost_at, find, fresh, listed
-from privacy.approvals import Approval
-from privacy.book import Book, Clock, Writer
-from privacy.deciding import Decider
-from privacy.events import to_json
+from privacy.accounting.events import to_json
+from privacy.books import approvals, fingerprint, joining, releases
+from privacy.books.accounts import Account, cost_at, find, fresh, listed
+from privacy.books.approvals import Approval
+from privacy.books.book import Book, Clock, Writer
+from privacy.books.deciding import Decider
+from privacy.books.releases import Receipt, Release
+from privacy.books.schema import connect
+from privacy.books.statement import Decision, Share, Statement, statement
 from privacy.limits import NO_LIMITS, Limits
 from privacy.occasion import Occasion
 from privacy.policy import Budget
 from privacy.refusal import LedgerUnavailable, Refused, RolledBack
-from privacy.releases import Receipt, Release
-from privacy.schema import connect
-from privacy.statement import Decision, Share, Statement, statement
 from privacy.trail import Field, Head, SignedHead
 from privacy.units import Level
 

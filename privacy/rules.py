@@ -10,8 +10,8 @@ from typing import Protocol
 
 from dp_accounting import DpEvent, GaussianDpEvent
 
-from privacy.curves import unamplified
-from privacy.events import require_known
+from privacy.accounting.curves import unamplified
+from privacy.accounting.events import require_known
 from privacy.occasion import Occasion
 from privacy.refusal import CrowdTooSmall, Expired, LevelForbidden, NotRedacted, Refused
 from privacy.units import Kind, Level

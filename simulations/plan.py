@@ -16,8 +16,8 @@ from client.data import Records
 from client.declared import Declared
 from client.dp_training import DpSgd, Schedule, UnsafePlainSgd
 from client.model import Adapted, Base, layout_of
-from privacy.accountant import NAME, Filter, calibrate, default_orders, price
-from privacy.certificate import certify
+from privacy.accounting.accountant import NAME, Filter, calibrate, default_orders, price
+from privacy.accounting.certificate import certify
 from privacy.config import ConfigError
 from privacy.distributed import least_noise_multiplier, sum_event
 from privacy.randomness import SystemRandomness

@@ -7,9 +7,9 @@ from dp_accounting import DpEvent, LaplaceDpEvent, SelfComposedDpEvent
 from dp_accounting.dp_event import DiscreteLaplaceDpEvent, RandomizedResponseDpEvent
 from dp_accounting.pld import privacy_loss_distribution as pld
 
-from privacy.accountant import ZERO, Filter, default_orders, price
-from privacy.certificate import certify
-from privacy.events import (
+from privacy.accounting.accountant import ZERO, Filter, default_orders, price
+from privacy.accounting.certificate import certify
+from privacy.accounting.events import (
     ApproximateDpEvent,
     DiscreteGaussianDpEvent,
     DpSgdDpEvent,

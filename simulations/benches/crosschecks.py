@@ -16,8 +16,8 @@ from dp_accounting import (
 from dp_accounting.dp_event import DiscreteLaplaceDpEvent, RandomizedResponseDpEvent
 from numpy.typing import NDArray
 
-from privacy import events as ev
-from privacy.curves import divergence
+from privacy.accounting import events as ev
+from privacy.accounting.curves import divergence
 from privacy.units import Relation
 
 ORDERS = (1.3, 2.0, 3.85, 8.0, 17.5)

@@ -12,15 +12,15 @@ from pathlib import Path
 from dp_accounting import DpEvent, GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent
 from dp_accounting.rdp import RdpAccountant
 
-from privacy import releases
-from privacy.book import Book, Writer
-from privacy.events import to_json
+from privacy.accounting.events import to_json
+from privacy.books import releases
+from privacy.books.book import Book, Writer
+from privacy.books.releases import Release
+from privacy.books.schema import connect
 from privacy.ledger import Account, Ledger
 from privacy.limits import NO_LIMITS
 from privacy.occasion import Occasion
 from privacy.policy import Budget
-from privacy.releases import Release
-from privacy.schema import connect
 from privacy.units import Level
 from simulations.benches.rows import Row, against, at_least, at_most, undisturbed, versus
 

@@ -11,7 +11,7 @@ from client.data import documents, edition
 from client.declared import Declared
 from client.home import House, unsafe_seed
 from client.model import Base, layout_of, load_base
-from privacy.accountant import Filter, price
+from privacy.accounting.accountant import Filter, price
 from privacy.gate import Disclosed, Released
 from privacy.ledger import Account, Ledger
 from privacy.occasion import Occasion
@@ -135,7 +135,7 @@ def test_a_recipe_for_less_than_the_budget_costs_less_and_gets_no_absurd_noise(
 
 def test_the_promise_of_a_modest_recipe_is_kept_at_some_fixed_order(make_house: MakeHouse, recipe: Recipe) -> None:
     from client.noise import _ORDERS
-    from privacy.events import from_json
+    from privacy.accounting.events import from_json
 
     house, modest = make_house(), replace(recipe, epsilon=2.0)
     contribute(house, modest)

@@ -10,9 +10,9 @@ from client import metrics, page
 from client.ledger_view import Seen, Shown, as_json, as_table
 from client.markup import tag
 from client.page import HEADERS, draw
-from privacy.approvals import Approval
-from privacy.certificate import Certificate
-from privacy.statement import Share
+from privacy.accounting.certificate import Certificate
+from privacy.books.approvals import Approval
+from privacy.books.statement import Share
 from privacy.units import Guarantee, Level, Relation, Unit
 
 EVIL = '</style><script>alert("canary-7f3a")</script>\x1b[31m\u202e&amp;\'"'

@@ -9,9 +9,9 @@ from dp_accounting.rdp import compute_epsilon
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy.accountant import ENDLESS, PICO, ZERO, Cost, Filter, calibrate, default_orders, price
-from privacy.certificate import certify
-from privacy.events import ApproximateDpEvent, DpSgdDpEvent, ParallelDpEvent, PureDpEvent
+from privacy.accounting.accountant import ENDLESS, PICO, ZERO, Cost, Filter, calibrate, default_orders, price
+from privacy.accounting.certificate import certify
+from privacy.accounting.events import ApproximateDpEvent, DpSgdDpEvent, ParallelDpEvent, PureDpEvent
 from simulations.benches.accounting import adaptive_delta_ratio, filter_allows, natural_pld_allows
 
 COSTS = st.builds(Cost, st.tuples(st.integers(0, 10**14), st.integers(0, 10**14)), st.integers(0, 10**12))

@@ -16,9 +16,9 @@ from dp_accounting.dp_event import RandomizedResponseDpEvent
 from dp_accounting.gaussian_mechanism import get_epsilon_gaussian
 from dp_accounting.pld import privacy_loss_distribution as pld
 
-from privacy import events as ev
-from privacy.certificate import ASSUMPTION, _dominating, _totals, certify
-from privacy.events import from_json, to_json
+from privacy.accounting import events as ev
+from privacy.accounting.certificate import ASSUMPTION, _dominating, _totals, certify
+from privacy.accounting.events import from_json, to_json
 from privacy.refusal import Incomparable
 from privacy.units import Relation
 from simulations.benches.accounting import mixed

@@ -11,10 +11,10 @@ from dp_accounting.rdp import RdpAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy import divergences as of
-from privacy import events as ev
-from privacy.curves import additive, divergence, unamplified
-from privacy.events import KINDS
+from privacy.accounting import divergences as of
+from privacy.accounting import events as ev
+from privacy.accounting.curves import additive, divergence, unamplified
+from privacy.accounting.events import KINDS
 from privacy.refusal import Incomparable
 from privacy.units import Relation
 from simulations.benches import crosschecks

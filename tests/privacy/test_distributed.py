@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from privacy.accountant import Filter, calibrate, default_orders, price
-from privacy.certificate import certify
-from privacy.curves import unamplified
+from privacy.accounting.accountant import Filter, calibrate, default_orders, price
+from privacy.accounting.certificate import certify
+from privacy.accounting.curves import unamplified
+from privacy.accounting.events import to_json
 from privacy.discrete_gaussian import DiscreteGaussian, NoisePool
 from privacy.distributed import NoiseShare, least_noise_multiplier, rho
-from privacy.events import to_json
 from privacy.fixed_point import FixedPoint, sized
 from privacy.gate import Gate
 from privacy.ledger import Account, Ledger

@@ -17,8 +17,8 @@ from dp_accounting.dp_event import DiscreteLaplaceDpEvent, MixtureOfGaussiansDpE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy import events
-from privacy.events import DEEPEST, KINDS, NOISES, from_json, sampled_group, to_json
+from privacy.accounting import events
+from privacy.accounting.events import DEEPEST, KINDS, NOISES, from_json, sampled_group, to_json
 
 POSITIVE = st.floats(1e-300, 1e300)
 COUNT = st.integers(1, events.MOST)

@@ -11,14 +11,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dp_accounting import GaussianDpEvent
 
-from privacy import schema
 from privacy.auditing import check
+from privacy.books import schema
+from privacy.books.releases import REFUSED_AN_HOUR
 from privacy.ledger import Account, Ledger
 from privacy.limits import Limits
 from privacy.occasion import Occasion
 from privacy.policy import Budget
 from privacy.refusal import LedgerUnavailable, RateExceeded, Refused, RolledBack
-from privacy.releases import REFUSED_AN_HOUR
 from privacy.units import Level
 
 ACCOUNT = Account("data", Budget(epsilon=4.0, delta=1e-5))

@@ -10,8 +10,8 @@ from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy.accountant import Filter, price
-from privacy.approvals import MOST_WAITING
+from privacy.accounting.accountant import Filter, price
+from privacy.books.approvals import MOST_WAITING
 from privacy.ledger import Account, Ledger
 from privacy.limits import NO_LIMITS, Limits
 from privacy.occasion import Occasion

@@ -11,7 +11,7 @@ from dp_accounting import GaussianDpEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy.fingerprint import fingerprint
+from privacy.books.fingerprint import fingerprint
 from privacy.ledger import Account, Ledger
 from privacy.limits import NO_LIMITS, Limits
 from privacy.occasion import Occasion

@@ -18,7 +18,7 @@ from dp_accounting import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy.events import DistributedGaussianSumDpEvent, PureDpEvent, RenyiDpEvent
+from privacy.accounting.events import DistributedGaussianSumDpEvent, PureDpEvent, RenyiDpEvent
 from privacy.occasion import Occasion
 from privacy.refusal import CrowdTooSmall, Expired, LevelForbidden, NotRedacted, Refused
 from privacy.rules import (

@@ -25,8 +25,8 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 from dp_accounting.privacy_accountant import NeighboringRelation
 from numpy.typing import NDArray
 
-from privacy.curves import additive, as_gaussian, divergence, is_bounded_range
-from privacy.events import (
+from privacy.accounting.curves import additive, as_gaussian, divergence, is_bounded_range
+from privacy.accounting.events import (
     AboveThresholdDpEvent,
     ApproximateDpEvent,
     DpSgdDpEvent,

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 
 from dp_accounting import DpEvent
 
-from privacy.accountant import Cost
-from privacy.accounts import Account, Held, HeldShare, Whose, cost_at, find, fresh, in_a_day, share_of
-from privacy.book import DAY, Clock
-from privacy.events import to_json
+from privacy.accounting.accountant import Cost
+from privacy.accounting.events import to_json
+from privacy.books.accounts import Account, Held, HeldShare, Whose, cost_at, find, fresh, in_a_day, share_of
+from privacy.books.book import DAY, Clock
+from privacy.books.statement import Decision
 from privacy.limits import Limits
-from privacy.statement import Decision
 from privacy.units import Relation
 
 _MOST = 4096  # accounts with shares, and priced events, that are remembered

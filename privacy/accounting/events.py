@@ -1,6 +1,6 @@
 """Name what a release did, in a closed vocabulary, and write it as canonical JSON: the same bytes on every machine.
 
-dp-accounting's events where it has them, ours where it has none; what each costs is in `privacy/curves.py`.
+dp-accounting's events where it has them, ours where it has none; what each costs is in `curves.py`.
 """
 
 import json

@@ -21,8 +21,8 @@ from dp_accounting import (
     SelfComposedDpEvent,
 )
 
-from privacy.curves import additive, divergence
-from privacy.events import DpSgdDpEvent, ParallelDpEvent, from_json, to_json
+from privacy.accounting.curves import additive, divergence
+from privacy.accounting.events import DpSgdDpEvent, ParallelDpEvent, from_json, to_json
 from privacy.units import Relation
 
 PICO = 10**12  # costs are integers of 1e-12 nats: exact, associative sums on every machine

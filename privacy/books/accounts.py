@@ -9,9 +9,9 @@ import sqlite3
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from privacy.accountant import ZERO, Cost, Filter, default_orders, price
-from privacy.book import Book
-from privacy.events import from_json
+from privacy.accounting.accountant import ZERO, Cost, Filter, default_orders, price
+from privacy.accounting.events import from_json
+from privacy.books.book import Book
 from privacy.limits import Limits
 from privacy.occasion import Occasion
 from privacy.policy import Budget

@@ -15,8 +15,8 @@ from dp_accounting import (
 )
 from dp_accounting.dp_event import DiscreteLaplaceDpEvent, MixtureOfGaussiansDpEvent, RandomizedResponseDpEvent
 
-from privacy import divergences as of
-from privacy.events import (
+from privacy.accounting import divergences as of
+from privacy.accounting.events import (
     AboveThresholdDpEvent,
     ApproximateDpEvent,
     DiscreteGaussianDpEvent,

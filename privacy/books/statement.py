@@ -3,8 +3,8 @@
 import sqlite3
 from dataclasses import dataclass
 
-from privacy.accountant import NAME
-from privacy.accounts import Account, Held, cost_at, find, fresh, total_of
+from privacy.accounting.accountant import NAME
+from privacy.books.accounts import Account, Held, cost_at, find, fresh, total_of
 from privacy.units import Guarantee, Level, Unit
 
 _SHARES = (

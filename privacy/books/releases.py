@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from privacy.accountant import ZERO, Cost
-from privacy.accounts import (
+from privacy.accounting.accountant import ZERO, Cost
+from privacy.books.accounts import (
     Account,
     Held,
     HeldShare,
@@ -23,9 +23,9 @@ from privacy.accounts import (
     share_of,
     whose,
 )
-from privacy.approvals import awaited, plan_digest
-from privacy.book import Book
-from privacy.joining import joined
+from privacy.books.approvals import awaited, plan_digest
+from privacy.books.book import Book
+from privacy.books.joining import joined
 from privacy.limits import Limits
 from privacy.occasion import Occasion
 from privacy.refusal import NotApproved, Refused

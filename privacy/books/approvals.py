@@ -4,7 +4,7 @@ import hashlib
 import sqlite3
 from dataclasses import dataclass
 
-from privacy.book import Book
+from privacy.books.book import Book
 from privacy.occasion import Occasion
 from privacy.refusal import NotApproved, Refused
 from privacy.units import Level

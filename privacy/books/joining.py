@@ -6,9 +6,9 @@ not count yet; from then on both are charged together.
 
 import sqlite3
 
-from privacy.accountant import ZERO
-from privacy.accounts import Account, Held, add_to_account, add_to_share, cost_at, find, share_of
-from privacy.book import Book
+from privacy.accounting.accountant import ZERO
+from privacy.books.accounts import Account, Held, add_to_account, add_to_share, cost_at, find, share_of
+from privacy.books.book import Book
 
 _TAKEN_OVER = (
     "INSERT INTO belongs SELECT :held, seq FROM (SELECT seq FROM charged_to WHERE account = :other"
