@@ -71,7 +71,7 @@ def run_in_process(experiment: Experiment, village: Village, base: Base) -> Outc
     entry = CATALOG[experiment.collaboration.name]
     seconds: list[float] = []
     road = Stopwatch(MemoryRoad(village.ends), seconds)
-    outbox = village.outbox(secrets.token_hex(16), entry.name, road)
+    outbox = village.outbox(secrets.token_hex(16), entry.name, road, experiment.purpose)
     task = task_for(experiment, recipe_for(experiment, base))
     result = drive(entry.coordinate(village.members, task), outbox, entry.wire)
     outbox.close()

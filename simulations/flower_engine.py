@@ -42,7 +42,9 @@ def run_in_flower(experiment: Experiment, village: Village, base: Base, timeout_
     task = entry.wire.encode(task_for(experiment, recipe_for(experiment, base)))
     with tempfile.TemporaryDirectory(prefix="parley-") as name:  # short: a socket's path has at most 107 bytes
         behind = Behind(village.ends, village.keys, village.coordinator)
-        folder = run_order(Order(entry.name, village.members, task, TRIP_S), behind, Path(name), timeout_s)
+        folder = run_order(
+            Order(entry.name, village.members, task, TRIP_S, experiment.purpose), behind, Path(name), timeout_s
+        )
         return outcome_of(entry.wire.decode(folder.result), [float(str(t["seconds"])) for t in folder.trips])
 
 

@@ -35,7 +35,8 @@ def order_for(experiment: Experiment, base: Base) -> bytes:
     """Return the encoded order that a coordinator runs."""
     name = experiment.collaboration.name
     task = CATALOG[name].wire.encode(task_for(experiment, recipe_for(experiment, base)))
-    return ORDERS.encode(Order(name, tuple(m.name for m in experiment.members), task, TRIP_DEADLINE_S))
+    members = tuple(m.name for m in experiment.members)
+    return ORDERS.encode(Order(name, members, task, TRIP_DEADLINE_S, experiment.purpose))
 
 
 def trips_of(experiment: Experiment) -> int:

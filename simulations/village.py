@@ -72,11 +72,10 @@ class Village:
         """Return where the letters to each member go."""
         return {m: v.deliver for m, v in self.villagers.items()}
 
-    def outbox(self, session: str, collaboration: str, road: Carrier | None = None) -> Outbox:
-        """Return a carrier to the members: in memory, or over `road`."""
-        return Outbox(
-            road or MemoryRoad(self.ends), self.coordinator, "coordinator", session, collaboration, self.keys
-        )
+    def outbox(self, session: str, collaboration: str, road: Carrier | None = None, purpose: str = "") -> Outbox:
+        """Return a carrier to the members: in memory, or over `road`; `purpose` is what they are told."""
+        road = road or MemoryRoad(self.ends)
+        return Outbox(road, self.coordinator, "coordinator", session, collaboration, self.keys, purpose)
 
     def close(self) -> None:
         """Close the ledgers."""

@@ -15,7 +15,7 @@ from privacy.books.book import Book
 from privacy.limits import Limits
 from privacy.occasion import Occasion
 from privacy.policy import Budget
-from privacy.refusal import BudgetExceeded, RateExceeded, Refused
+from privacy.refusal import BudgetExceeded, LedgerUnavailable, RateExceeded, Refused
 from privacy.trail import Field
 from privacy.units import Relation, Unit
 
@@ -299,8 +299,11 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def total_of(nats: str, extra: int) -> Cost:
-    """Return a total as it is kept."""
-    return Cost(tuple(map(int, nats.split(","))), extra)
+    """Return a total as it is kept. Raises: LedgerUnavailable for what no total looks like."""
+    try:
+        return Cost(tuple(map(int, nats.split(","))), extra)
+    except ValueError:
+        raise LedgerUnavailable("a total was changed to what is none") from None
 
 
 def _nats(total: Cost) -> str:
