@@ -21,7 +21,15 @@ from simulations.experiment import Experiment, load_experiment
 
 ROOT = Path(__file__).parents[1]
 ADRS = sorted((ROOT / "docs" / "adr").glob("*.md"))
-NAMED = ("README.md", "ARCHITECTURE.md", "THREATS.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/log.md")
+NAMED = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "THREATS.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/log.md",
+    "docs/audit.md",
+)
 DOCUMENTS = [*(ROOT / name for name in NAMED), *ADRS]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SENTENCE = (
