@@ -7,6 +7,7 @@ an answer whose digest and size the trail had before.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -24,8 +25,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from client.audit import export, reconcile, verify
 from client.enrol import enrol_home
 from client.folder import Folder
+from client.opening import identity_of
 from client.settings import Settings
 from privacy.ledger import Ledger
 from protocols.carriers import processes
@@ -220,6 +223,24 @@ def test_every_byte_that_leaves_a_home_in_a_real_run_is_in_its_trail_and_there_i
         assert held[name] <= {"unix"}, f"{name} held {held[name]}"
         assert "unix" in held[name], "nothing was sampled"
         check_notes(notes[name], home)
+    check_trails(nodes, tmp_path)
+
+
+def check_trails(nodes: real.Nodes, folder: Path) -> None:
+    """Every trail verifies with its home's public key, and any two tell of the same sessions in the same words."""
+    keys = {}
+    for name, home in nodes.homes.items():
+        assert verify(home).sound, verify(home).faults
+        assert export(home, folder / f"{name}.jsonl").sound
+        keys[name] = identity_of(Folder(home)).public
+        assert verify(folder / f"{name}.jsonl", [keys[name]]).sound
+        assert [line["member"] for line in trail(home) if line["kind"] == "started"] == [name]
+        emitted, kept = ([x for x in trail(home) if x["kind"] == kind] for kind in ("emitted", "receipt"))
+        assert [x["answer"] for x in kept] == [x["answer"] for x in emitted[:-1]]  # all but the farewell's
+    for one, other in itertools.combinations(nodes.homes, 2):
+        both, differences = reconcile(folder / f"{one}.jsonl", folder / f"{other}.jsonl", list(keys.values()))
+        assert both
+        assert list(differences) == []
 
 
 def check_notes(notes: Path, home: Path) -> None:
