@@ -40,7 +40,7 @@ def verify(
         if not named:
             raise Unreadable(f"{source}: name the key that its heads should be signed by; the file cannot say it")
         report = _checked(trail, trusting(named.values()), witnesses, every_signature=every_signature)
-        report = _ended(_explained_keys(report, trail, set(named)), trail.end)
+        report = _ended(_covered(_explained_keys(report, trail, set(named)), trail), trail.end)
     return _totalled(report, source) if report.sound and source.is_dir() else report
 
 
@@ -247,6 +247,14 @@ def _explained_keys(report: Report, trail: Trail, named: set[str]) -> Report:
     return replace(report, faults=(*faults, *report.faults))
 
 
+def _covered(report: Report, trail: Trail) -> Report:
+    """Add that an exported file has lines under no signature: an export is signed to its last line."""
+    if trail.end is not None or report.faults or report.signed == report.head.seq:
+        return report
+    fault = Fault(report.signed + 1, "no signature covers the lines from here on, and an export's does")
+    return replace(report, faults=(fault,))
+
+
 def _ended(report: Report, end: tuple[int, bytes] | None) -> Report:
     """Add that a ledger's own end is not where its lines end."""
     if end is None or report.faults or end == (report.head.seq, report.head.chain):
@@ -271,7 +279,7 @@ def _unsound(trail: Trail, keys: Collection[PublicKey]) -> list[Difference]:
         trusted = [*keys] or [PublicKey.parse(key) for key in ({trail.key} if trail.key else set())]
     except ValueError:
         raise Unreadable("an export that names no key of its own") from None
-    report = _checked(trail, trusting(trusted), [], every_signature=False)
+    report = _covered(_checked(trail, trusting(trusted), [], every_signature=False), trail)
     whose = trail.member or trail.id
     return [Difference("", 0, f"{whose}: the trail is not sound: {fault}") for fault in report.faults[:1]]
 

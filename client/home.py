@@ -111,7 +111,13 @@ class House:
 
     def evidence(self, identity: Identity) -> Evidence:
         """Return what keeps this home's part of the trail, its heads signed by `identity`."""
-        return Evidence(self.ledger, lambda head: identity.sign(HEAD_LABEL, head), str(identity.public), self._own)
+        return Evidence(
+            self.ledger,
+            lambda head: identity.sign(HEAD_LABEL, head),
+            str(identity.public),
+            self._own,
+            allowed=lambda occasion: self.policy().require_named(occasion),
+        )
 
     def fit(self, recipe: Recipe) -> "Fitted":
         """Return model and records made ready for `recipe`; the last ones are kept while the data stays as it is.
@@ -211,7 +217,7 @@ class Visit:
         task = self._task(recipe, adapter)
         if isinstance(task, UnsafePlainSgd):
             return self.gate.disclose(task, self._account, occasion)
-        self._require_room(recipe, round_, task)
+        self._require_room(recipe, round_, task, occasion)
         return self.gate.release(task, self._account, occasion)
 
     def masked(
@@ -229,12 +235,12 @@ class Visit:
         task = self._task(recipe, adapter)
         if recipe.noise_multiplier is not None:
             share = MaskedShare(task, sum_.spec, sum_.terms.honest, sum_.mask)
-            self._require_room(recipe, round_, share)
+            self._require_room(recipe, round_, share, occasion)
             require_promise(recipe, share.event)
             return self.gate.release(share, self._account, occasion)
         if isinstance(task, UnsafePlainSgd):
             return self.gate.disclose(Masked(task, sum_.spec, sum_.mask), self._account, occasion)
-        self._require_room(recipe, round_, task)
+        self._require_room(recipe, round_, task, occasion)
         return self.gate.release(MaskedRelease(task, sum_.spec, sum_.mask), self._account, occasion)
 
     def say(self, make: Callable[[], Message]) -> Said[Message]:
@@ -315,11 +321,12 @@ class Visit:
         sigma = noise_multiplier(recipe, recipe.epsilon, schedule.rate, budget)
         return DpSgd(fitted.adapted, fitted.records, adapter, schedule, sigma)
 
-    def _require_room(self, recipe: Recipe, round_: int, mechanism: Mechanism[object]) -> None:
-        """Refuse a run that cannot be finished before it has cost anything."""
+    def _require_room(self, recipe: Recipe, round_: int, mechanism: Mechanism[object], occasion: Occasion) -> None:
+        """Refuse a run that cannot be finished, within the partner's share too, before it has cost anything."""
         if round_ == 0:
             whole = SelfComposedDpEvent(mechanism.event, recipe.rounds)
-            self.house.ledger.require_room(self._account, whole, self.occasion)
+            limits = self.gate.policy.permission(occasion).limits
+            self.house.ledger.require_room(self._account, whole, occasion, limits)
 
     def _schedule(self, recipe: Recipe) -> Schedule:
         if recipe.steps > MOST_STEPS:

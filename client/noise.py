@@ -24,7 +24,7 @@ def noise_multiplier(recipe: Recipe, epsilon: float, rate: float, budget: Budget
     Raises: PeerError if no noise does.
     """
     steps = recipe.steps * recipe.rounds
-    fits = _least(budget.epsilon, budget.delta, rate, steps, (budget.orders,))
+    fits = _least(budget.epsilon, budget.delta - budget.approximate_delta, rate, steps, (budget.orders,))
     promised = _least(epsilon, recipe.delta, rate, steps, (budget.orders, *((order,) for order in _ORDERS)))
     return max(fits, promised)
 

@@ -18,12 +18,17 @@ def _nowhere(_head: SignedHead) -> None:
     """Remember nothing: where ledger and shelf go together, neither can be put back alone."""
 
 
+def _as_before(_occasion: Occasion) -> None:
+    """Allow what was allowed when it was let go: where no operator edits a policy meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Write one home's lines into the trail; `sign` signs its heads, and `key` is whom they are signed by.
 
     `own` gives an occasion the name that the ledger knows it by; `remember` keeps the newest head somewhere else than
-    in the ledger, so that an old copy of the ledger is noticed.
+    in the ledger, so that an old copy of the ledger is noticed. `allowed` raises what the policy says now against an
+    occasion.
     """
 
     ledger: Ledger
@@ -31,6 +36,7 @@ class Evidence:
     key: str
     own: Callable[[Occasion], Occasion] = _as_it_is
     remember: Callable[[SignedHead], None] = _nowhere
+    allowed: Callable[[Occasion], None] = _as_before
 
     def require_unanswered(self, occasion: Occasion) -> None:
         """Return if nothing ever left on this occasion.
@@ -39,6 +45,14 @@ class Evidence:
         """
         if self.ledger.emitted(*self.own(occasion).key) is not None:
             raise RolledBack("an answer to this letter has left, and is not on the shelf: restore mailbox.db")
+
+    def require_allowed(self, occasion: Occasion) -> None:
+        """Return if an answer that was kept has left before, or may still leave: the policy may have changed since.
+
+        Raises: Refused, ConfigError.
+        """
+        if self.ledger.emitted(*self.own(occasion).key) is None:
+            self.allowed(occasion)
 
     def emit(self, occasion: Occasion, asked: bytes, answer: bytes, size: int) -> None:
         """Write down the digests of a letter and of its answer; only then may the answer leave.

@@ -5,7 +5,7 @@ tests holds every other file to it. Every refusal here leaves a line in the ledg
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from privacy.cleared import Cleared, Disclosed, Released, Said
@@ -14,7 +14,7 @@ from privacy.mechanisms import Mechanism, Unprotected
 from privacy.occasion import Occasion
 from privacy.policy import Policy
 from privacy.randomness import Randomness, UnsafeSeededRandomness
-from privacy.refusal import LevelForbidden
+from privacy.refusal import LevelForbidden, Refused
 from privacy.units import Kind
 
 __all__ = ["Cleared", "Disclosed", "Gate", "Released", "Said"]
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Let values out of one home.
+    """Let values out of one home, for one letter: of each kind once, since a charge pays for one look at the data.
 
     Trusts:  the operator's policy, and the disk under the ledger.
     """
@@ -32,6 +32,7 @@ class Gate:
     policy: Policy
     ledger: Ledger
     randomness: Randomness
+    _drawn: set[tuple[str, int, str]] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.randomness, UnsafeSeededRandomness) and not self.policy.unsafe_seeded_randomness:
@@ -44,15 +45,25 @@ class Gate:
         """
         event = mechanism.event
         limits = self.policy.permit(occasion, noisy=True, summed=occasion.summed, event=event)
+        self._require_first(occasion, "answer")
         receipt = self.ledger.charge(account, event, occasion, limits)  # on disk before the noise is drawn
+        self._drawn.add((*occasion.key, "answer"))
         return Released(mechanism.draw(self.randomness), receipt)
 
     def disclose(
         self, value: Unprotected[T], account: Account, occasion: Occasion, kind: Kind = Kind.VALUE
     ) -> Disclosed[T]:
-        """Write down that a value leaves without noise, then compute it. Raises: Refused."""
+        """Write down that a value leaves without noise, then compute it. Raises: Refused.
+
+        What is only a figure goes by `tell`, and what is no value of the data by `say`.
+        """
+        if kind not in (Kind.VALUE, Kind.TEXT, Kind.CAPABILITY):
+            raise LevelForbidden(f"a value that is called a {kind.value}")
         limits = self.policy.permit(occasion, noisy=False, summed=occasion.summed, kind=kind)
+        slot = "answer" if kind is not Kind.CAPABILITY else kind.value
+        self._require_first(occasion, slot)
         receipt = self.ledger.disclose(account, occasion, limits, kind.value)
+        self._drawn.add((*occasion.key, slot))
         return Disclosed(value.draw(self.randomness), receipt)
 
     def tell(self, kind: Kind, figure: float, account: Account, occasion: Occasion) -> Disclosed[float]:
@@ -63,7 +74,9 @@ class Gate:
         if kind not in (Kind.COUNT, Kind.METRIC, Kind.TIMING):
             raise LevelForbidden(f"a {kind.value} is no figure")
         limits = self.policy.permit(occasion, noisy=False, kind=kind)
+        self._require_first(occasion, kind.value)
         receipt = self.ledger.disclose(account, occasion, limits, kind.value)
+        self._drawn.add((*occasion.key, kind.value))
         return Disclosed(float(f"{figure:.1e}"), receipt)
 
     def say(self, make: Callable[[], T], account: Account, occasion: Occasion) -> Said[T]:
@@ -71,3 +84,8 @@ class Gate:
         self.policy.permit(occasion, noisy=False, kind=Kind.KEYS)
         value = make()
         return Said(value, self.ledger.say(account, occasion, Kind.KEYS.value))
+
+    def _require_first(self, occasion: Occasion, slot: str) -> None:
+        """Refuse what the ledger would take for the same release as before, and charge nothing for."""
+        if (*occasion.key, slot) in self._drawn:
+            raise Refused("this letter's charge has been drawn on already")

@@ -10,7 +10,7 @@ from dp_accounting import DpEvent
 
 from privacy import rules
 from privacy.config import ConfigError, read_config
-from privacy.limits import Limits
+from privacy.limits import NO_LIMITS, Limits
 from privacy.occasion import Occasion
 from privacy.refusal import CrowdTooSmall, LevelForbidden, Refused
 from privacy.rules import AllOf, Asked, misses
@@ -97,6 +97,8 @@ class Permission:
                 raise ValueError(f"{name}: expected at least {least}")
         if self.epsilon is not None and not 0 < self.epsilon < 1000:
             raise ValueError("epsilon: expected a number above 0 and below 1000")
+        if len(self.collaborations) > 1 and replace(self.limits, approval=False) != NO_LIMITS:
+            raise ValueError("collaborations: expected one collaboration beside a limit: each has a share of its own")
         if self.least_noise is not None and not (math.isfinite(self.least_noise) and self.least_noise > 0):
             raise ValueError("least_noise: expected a number above 0")
         if self.least_noise is not None and self.unsafe_without_noise:
@@ -253,6 +255,13 @@ class Policy:
         honest, most = smallest_crowd - colluding, permission.smallest_crowd - permission.colluding
         if shared_noise and honest > most:
             yield LevelForbidden(f"noise that rests on {honest} honest members, the policy counts on {most}")
+
+    def require_named(self, occasion: Occasion) -> None:
+        """Return if this partner may have this collaboration for this purpose, today.
+
+        Raises: LevelForbidden, Expired.
+        """
+        self.permission(occasion).named.judge(_asked(occasion, True, occasion.summed, None, Kind.KEYS, None))
 
     def permission(self, occasion: Occasion) -> Permission:
         """Return the one entry for this partner, level and collaboration. Raises: LevelForbidden if there is none."""

@@ -60,14 +60,14 @@ def line(seq: int, at: str, kind: str, fields: Mapping[str, Field]) -> str:
     """
     if type(seq) is not int or seq < 1 or not _STAMP(at) or kind not in KINDS:
         raise ValueError("a line has a number from 1, a time in UTC to the microsecond, and a known kind")
-    if any(name in _OWN or not _NAME(name) for name in fields):
+    if not (all(map(_NAME, fields)) and _OWN.isdisjoint(fields)):
         raise ValueError("a field's name is lower case letters, and not seq, at or kind")
-    if any(type(value) not in (str, int, bool, type(None)) for value in fields.values()):
-        raise ValueError("a field is a text, a whole number or a truth value")
-    if any(map(_halved, fields.values())):
-        raise ValueError("a text has half a character")
     kept = {name: value for name, value in fields.items() if value is not None}
+    if not _TYPES.issuperset(map(type, kept.values())):
+        raise ValueError("a field is a text, a whole number or a truth value")
     text = _canonical({"seq": seq, "at": at, "kind": kind, **kept})
+    if "\\ud" in text and any(map(_halved, kept.values())):
+        raise ValueError("a text has half a character")
     if len(text) > LONGEST_LINE:
         raise ValueError(f"a line has at most {LONGEST_LINE} characters")
     return text

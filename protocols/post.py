@@ -245,6 +245,8 @@ class Mailbox:
         if answer is None:
             self.evidence.require_unanswered(occasion)
             answer = self._answer(letter, occasion, ask, collaboration, shelved)
+        else:
+            self.evidence.require_allowed(occasion)
         self.evidence.emit(occasion, asked, hashlib.sha256(answer).digest(), len(answer))
         return answer
 
@@ -306,7 +308,7 @@ class Mailbox:
         try:
             home = self.open_home(occasion)
             after, answer = (member, home.close()) if ask is None else member.answer(ask, home)
-            body = _encoded(answer, collaboration.wire)
+            body = _encoded(answer, collaboration.wire, self.evidence.own(occasion))
         except (Refused, PeerError, ConfigError):
             raise  # all come before any draw: the same letter may be asked again
         except Exception:
@@ -328,8 +330,10 @@ class Mailbox:
         return sealed
 
 
-def _encoded(answer: object, wire: Wire) -> bytes:
-    """Return the body of what a gate has let go. Raises: LocalError for anything else, whatever it is."""
+def _encoded(answer: object, wire: Wire, occasion: Occasion) -> bytes:
+    """Return the body of what a gate has let go on this occasion. Raises: LocalError for anything else."""
     if not isinstance(answer, Cleared):
         raise LocalError("an answer that no gate let go")
+    if answer.receipt is None or (answer.receipt.session, answer.receipt.number) != occasion.key:
+        raise LocalError("an answer that was let go on another occasion")  # this one has paid for something else
     return answer.value if answer.value == b"" else wire.encode(answer.value)

@@ -8,7 +8,7 @@ deltas have a reserve of their own, set aside beforehand (Whitehouse et al. 2023
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 from functools import lru_cache, reduce
@@ -45,7 +45,9 @@ class Cost:
 
     def __add__(self, other: "Cost") -> "Cost":
         """Return the cost of both. Raises: ValueError if they are at different numbers of orders."""
-        return Cost(tuple(a + b for a, b in zip(self.nats, other.nats, strict=True)), self.delta + other.delta)
+        if len(self.nats) != len(other.nats):
+            raise ValueError("costs at different orders do not add up")
+        return Cost(tuple(map(operator.add, self.nats, other.nats)), self.delta + other.delta)
 
     def __mul__(self, count: int) -> "Cost":
         """Return the cost of `count` of these."""
@@ -68,41 +70,56 @@ class Filter:
     orders: tuple[float, ...]
     delta: float
     reserved: float = 0.0
+    _adds: tuple[int, ...] = field(init=False, repr=False, compare=False)  # each order's conversion, in 1e-12 nats
+    _reserve: int = field(init=False, repr=False, compare=False)  # in 1e-18
 
     def __post_init__(self) -> None:
         if not (self.orders and all(math.isfinite(a) and a > 1 for a in self.orders)):
             raise ValueError("orders: expected some, finite and above 1")
         if not 0 <= self.reserved < self.delta < 1:
             raise ValueError("expected 0 <= reserved < delta < 1")
+        object.__setattr__(self, "_adds", _conversions(self.orders, self.delta, self.reserved))
+        object.__setattr__(self, "_reserve", _down(self.reserved, ATTO))
 
     def epsilon(self, total: Cost) -> float:
         """Return the epsilon that `total` amounts to at `delta`, rounded up; infinite if the reserve is overdrawn."""
-        if total.delta > _reserve(self):
-            return math.inf
-        if not any(total.nats):
-            return 0.0
-        least = min(t + c for t, c in zip(total.nats, _conversions(self), strict=True))
-        return math.nextafter(least / PICO, math.inf) if least > 0 else 0.0
+        return self.after(total, Cost((0,) * len(total.nats)), 0.0)[1]
 
     def fits(self, total: Cost, epsilon: float) -> bool:
         """Return whether `total` is at most `epsilon` at `delta`: a few comparisons of whole numbers."""
-        if total.delta > _reserve(self):
+        if total.delta > self._reserve:
             return False
-        return any(t <= most for t, most in zip(total.nats, _limits(self, epsilon), strict=True)) or (
-            epsilon >= 0 and not any(total.nats)
-        )
+        return self._least(total.nats) <= _limit(epsilon) or (epsilon >= 0 and not any(total.nats))
+
+    def after(self, total: Cost, more: Cost, epsilon: float) -> tuple[bool, float]:
+        """Return whether both together fit `epsilon`, and the epsilon that they amount to: in two microseconds."""
+        if total.delta + more.delta > self._reserve:
+            return False, math.inf
+        if len(total.nats) != len(more.nats):
+            raise ValueError("costs at different orders do not add up")
+        nats = tuple(map(operator.add, total.nats, more.nats))
+        least, spent = self._least(nats), any(nats)
+        fits = least <= _limit(epsilon) or (epsilon >= 0 and not spent)
+        return fits, math.nextafter(least / PICO, math.inf) if spent and least > 0 else 0.0
 
     def room(self, total: Cost, epsilon: float, event_cost: Cost) -> int:
         """Return how many more of an event that costs `event_cost` fit; ENDLESS if it costs nothing."""
         if not self.fits(total + event_cost, epsilon):
             return 0
+        most_at = [_limit(epsilon) - adds for adds in self._adds]
         left = (
             (most - t) // each if each else ENDLESS
-            for t, most, each in zip(total.nats, _limits(self, epsilon), event_cost.nats, strict=True)
+            for t, most, each in zip(total.nats, most_at, event_cost.nats, strict=True)
             if t <= most
         )
-        of_delta = (_reserve(self) - total.delta) // event_cost.delta if event_cost.delta else ENDLESS
+        of_delta = (self._reserve - total.delta) // event_cost.delta if event_cost.delta else ENDLESS
         return min(max(left, default=ENDLESS), of_delta, ENDLESS)
+
+    def _least(self, nats: tuple[int, ...]) -> int:
+        """Return what a total comes to at the order that suits it best, in 1e-12 nats."""
+        if len(nats) != len(self._adds):
+            raise ValueError("the total is at other orders than the filter's")
+        return min(map(operator.add, nats, self._adds))
 
 
 def price(event: DpEvent, orders: Sequence[float], relation: Relation = Relation.ADD_OR_REMOVE) -> Cost:
@@ -195,16 +212,11 @@ def _conversion(order: float, delta: float) -> float:
 
 
 @lru_cache(maxsize=256)
-def _reserve(judge: Filter) -> int:
-    return int(_EXACT.multiply(Decimal(judge.reserved), Decimal(ATTO)).to_integral_value(ROUND_FLOOR))
-
-
-@lru_cache(maxsize=256)
-def _conversions(judge: Filter) -> tuple[int, ...]:
+def _conversions(orders: tuple[float, ...], delta: float, reserved: float) -> tuple[int, ...]:
     """Return what each order's conversion adds to a total, in 1e-12 nats, rounded up."""
     c = _EXACT
-    share = c.divide(c.subtract(Decimal(judge.delta), Decimal(judge.reserved)), Decimal(len(judge.orders)))
-    return tuple(_pico_conversion(Decimal(a), share) for a in judge.orders)
+    share = c.divide(c.subtract(Decimal(delta), Decimal(reserved)), Decimal(len(orders)))
+    return tuple(_pico_conversion(Decimal(a), share) for a in orders)
 
 
 def _pico_conversion(order: Decimal, delta: Decimal) -> int:
@@ -215,9 +227,12 @@ def _pico_conversion(order: Decimal, delta: Decimal) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _limits(judge: Filter, epsilon: float) -> tuple[int, ...]:
-    """Return the most that each order's total may be, in 1e-12 nats, rounded down. Raises: ValueError."""
+def _limit(epsilon: float) -> int:
+    """Return a limit in 1e-12 nats, rounded down. Raises: ValueError."""
     if not math.isfinite(epsilon):
         raise ValueError("a limit on epsilon is finite")
-    most = int(_EXACT.multiply(Decimal(epsilon), Decimal(PICO)).to_integral_value(ROUND_FLOOR))
-    return tuple(most - c for c in _conversions(judge))
+    return _down(epsilon, PICO)
+
+
+def _down(value: float, parts: int) -> int:
+    return int(_EXACT.multiply(Decimal(value), Decimal(parts)).to_integral_value(ROUND_FLOOR))

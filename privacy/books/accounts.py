@@ -145,8 +145,10 @@ def require_epsilon(held: Held, share: HeldShare, cost: Cost, limits: Limits) ->
     if not held.judge.fits(total, held.epsilon):
         would = held.judge.epsilon(total)
         raise BudgetExceeded(f"the release would bring epsilon to {would:.3f}, the budget is {held.epsilon:g}")
+    if limits.epsilon is None:
+        return
     total = share.total + cost
-    if limits.epsilon is not None and not held.judge.fits(total, limits.epsilon):
+    if not held.judge.fits(total, limits.epsilon):
         would = held.judge.epsilon(total)
         raise BudgetExceeded(f"this partner's share would come to epsilon {would:.3f}, of {limits.epsilon:g}")
 
@@ -184,7 +186,8 @@ def add(
     """Add one release to the account and the share; return the share's id. `event` is None for a disclosure."""
     charges, disclosures = (0, 1) if event is None else (1, 0)
     add_to_account(book, held, cost, charges, disclosures)
-    share = replace(share, epsilon=limits.epsilon, bytes_per_day=limits.bytes_per_day)
+    if (limits.epsilon, limits.bytes_per_day) != (share.epsilon, share.bytes_per_day):
+        share = replace(share, epsilon=limits.epsilon, bytes_per_day=limits.bytes_per_day)
     return add_to_share(book, held, share, occasion_of, cost, charges, disclosures, event)
 
 

@@ -24,15 +24,16 @@ from privacy.books.accounts import (
     whose,
 )
 from privacy.books.approvals import awaited, plan_digest
-from privacy.books.book import Book
+from privacy.books.book import DAY, Book
 from privacy.books.joining import joined
 from privacy.limits import Limits
 from privacy.occasion import Occasion
-from privacy.refusal import NotApproved, Refused
+from privacy.refusal import NotApproved, RateExceeded, Refused
 from privacy.trail import Field, Head, SignedHead
 from privacy.units import Kind
 
 REFUSED_AN_HOUR = 60  # lines for one partner; the rest are counted in the next line
+MOST_SAID_A_DAY = 50_000  # messages of keys, to one partner at one level by one collaboration
 _MOST_PARTNERS = 64  # with a count of their own; the others share one
 _APART = frozenset({Kind.COUNT.value, Kind.METRIC.value, Kind.TIMING.value, Kind.CAPABILITY.value})
 _ANSWER, _EMITTED, _RECEIPT = "answer", "emitted", "receipt"
@@ -195,7 +196,14 @@ def _said(book: Book, release: Release) -> tuple[int, list[int]]:
     held = found_or_opened(book, release.account.dataset, release.account.budget)
     share = share_of(book.db, held, whose(release.occasion))
     nothing = ZERO(held.judge.orders)
-    return share.id or add_to_share(book, held, share, whose(release.occasion), nothing, 0, 0, None), []
+    number = share.id or add_to_share(book, held, share, whose(release.occasion), nothing, 0, 0, None)
+    day = book.minute // DAY
+    row = book.db.execute("SELECT count FROM said WHERE share = ? AND day = ?", (number, day)).fetchone()
+    count = row[0] if row else 0
+    if count >= MOST_SAID_A_DAY:  # they cost nothing, and would fill the disk
+        raise RateExceeded(f"{count} messages of keys in a day")
+    book.db.execute("INSERT OR REPLACE INTO said VALUES (?, ?, ?)", (number, day, count + 1))
+    return number, []
 
 
 def _charged(book: Book, release: Release) -> tuple[int, list[int]]:
@@ -227,7 +235,8 @@ def _require(book: Book, release: Release, held: Held, share: HeldShare) -> Cost
 def _require_same(known: Filled, release: Release) -> None:
     of = ("kind", "event", "account", "partner", "level", "collaboration", "what")
     now = {"kind": release.kind} | _fields(release)
-    if any(known.fields.get(name) != now.get(name) for name in of):
+    others, paid = (json.loads(fields.get("also") or "[]") for fields in (now, known.fields))
+    if any(known.fields.get(name) != now.get(name) for name in of) or not set(others) <= set(paid):
         raise Refused("this letter was charged for something else already")
 
 

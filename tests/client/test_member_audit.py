@@ -23,7 +23,7 @@ from client.trails import opened, read_export
 from privacy.ledger import Account, Ledger
 from privacy.occasion import Occasion, mark
 from privacy.policy import Budget
-from privacy.trail import HEAD_LABEL, SignedHead
+from privacy.trail import HEAD_LABEL, SignedHead, line
 from privacy.units import Level
 from protocols.keys import Identity
 from protocols.post import TAKEN, taken_bytes
@@ -167,6 +167,21 @@ def test_every_line_and_head_of_an_export_counts(home: Home, exported: Path, tmp
     for at in (a for a, row in enumerate(rows) if row.startswith('{"head"')):
         changed.write_text("".join([*rows[:at], rows[at].replace('"chain":"', '"chain":"0', 1), *rows[at + 1 :]]))
         assert parley("verify", changed, "--key", home.key).exit_code > 0
+
+
+def test_lines_that_no_signature_covers_are_no_part_of_a_sound_export(
+    home: Home, exported: Path, tmp_path: Path
+) -> None:
+    rows = exported.read_text().splitlines(keepends=True)
+    ends = next(at for at, row in enumerate(rows) if row.startswith('{"head"'))
+    forged = line(ends, "2999-01-01T00:00:00.000000Z", "approved", {"partner": "whoever"}) + "\n"
+    opening = line(1, "2026-01-01T00:00:00.000000Z", "charged", {"session": "s", "number": 0}) + "\n"
+    for other in ([*rows[:ends], forged, *rows[ends:]], [rows[0], opening], [rows[0], *rows[1:2]]):
+        (changed := tmp_path / "changed.jsonl").write_text("".join(other))
+        told = parley("verify", changed, "--key", home.key)
+        assert told.exit_code == 1, told.output
+        assert "no signature covers" in told.output
+        assert parley("reconcile", changed, exported).exit_code == 1
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,21 @@ def test_what_an_operator_deletes_is_trained_on_no_more(
     assert 0 < len(after.records) < len(before.records)
 
 
+def test_a_run_that_a_partners_share_cannot_finish_costs_nothing(make_house: MakeHouse, recipe: Recipe) -> None:
+    house = make_house(Policy(1, BUDGET, (replace(ALLOWED, epsilon=6.0),)))
+    with pytest.raises(BudgetExceeded, match="share"):  # the first round alone would fit
+        contribute(house, recipe)
+    assert charges(house) == 0
+
+
+def test_all_rounds_fit_although_a_part_of_delta_is_set_aside(make_house: MakeHouse, recipe: Recipe) -> None:
+    budget = replace(BUDGET, approximate_delta=9e-6)
+    house = make_house(Policy(1, budget, (ALLOWED,)))
+    for number in range(recipe.rounds):
+        contribute(house, recipe, occasion(number))
+    assert charges(house) == recipe.rounds
+
+
 def test_a_partner_cannot_redefine_what_a_record_is(make_house: MakeHouse, recipe: Recipe) -> None:
     with pytest.raises(LevelForbidden, match="16 tokens, not 2"):
         contribute(make_house(), replace(recipe, record_tokens=2))

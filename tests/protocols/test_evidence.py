@@ -12,7 +12,7 @@ from village import COORDINATOR, LENGTH, House, Room, recipe, task, village
 from privacy.cleared import Cleared
 from privacy.evidence import Evidence
 from privacy.ledger import Ledger
-from privacy.refusal import LedgerUnavailable, LevelForbidden, Refused, RolledBack
+from privacy.refusal import LedgerUnavailable, LevelForbidden, RolledBack
 from privacy.trail import HEAD_LABEL
 from protocols.catalog import CATALOG
 from protocols.faults import LocalError, PeerError
@@ -110,10 +110,58 @@ def test_a_cleared_that_the_gate_did_not_make_does_not_leave(house):
 
     house.open_home = lambda occasion: Forger(house, occasion)
     sealed = seal(letter(), COORDINATOR)
-    for _ in range(2):
-        with pytest.raises(Refused, match="nothing was"):
+    for error in (LocalError, PeerError):  # and it is not asked a second time
+        with pytest.raises(error):
             house.mailbox.deliver(sealed)
     assert lines(house, "emitted") == []
+
+
+def test_what_was_let_go_for_another_letter_does_not_leave_on_a_letter_that_paid_for_nothing(house):
+    class Hoarder(Room):
+        """Keep what was released, and answer with it again where only keys were paid for."""
+
+        def contribution(self, recipe, round_, adapter):
+            if hoard:
+                self.say(lambda: b"")
+                return hoard[0]
+            hoard.append(super().contribution(recipe, round_, adapter))
+            return hoard[0]
+
+    hoard: list[Cleared] = []
+    house.open_home = lambda occasion: Hoarder(house, occasion)
+    house.mailbox.deliver(seal(letter(), COORDINATOR))
+    with pytest.raises(LocalError, match="another occasion"):
+        house.mailbox.deliver(seal(letter(1), COORDINATOR))
+    assert len(lines(house, "emitted")) == 1
+
+
+def test_an_answer_that_was_kept_and_never_left_does_not_leave_once_the_policy_forbids_it(house, monkeypatch):
+    sealed, forbidden = seal(letter(), COORDINATOR), []
+
+    def full(*_args, **_kwargs):
+        raise LedgerUnavailable("ledger.db: the disk is full")
+
+    def allowed(occasion):
+        if forbidden:
+            raise LevelForbidden("the operator has thought again")
+
+    def deliver():
+        mailbox = house.mailbox
+        mailbox.evidence = replace(mailbox.evidence, allowed=allowed)
+        return mailbox.deliver(sealed)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Ledger, "emit", full)
+        with pytest.raises(LedgerUnavailable):
+            deliver()
+    forbidden.append(True)
+    with pytest.raises(LevelForbidden):
+        deliver()
+    assert lines(house, "emitted") == []
+    forbidden.clear()
+    answer = deliver()
+    forbidden.append(True)
+    assert deliver() == answer  # it is out: the same bytes tell nothing more
 
 
 def test_a_shelf_that_was_put_back_gets_no_second_draw(house):

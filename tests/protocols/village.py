@@ -99,6 +99,7 @@ class House:
 
     def open_home(self, occasion: Occasion) -> "Room":
         self.opened.append(occasion)
+        self.gate = replace(self.gate)  # one for each letter
         return Room(self, occasion)
 
 

@@ -18,7 +18,7 @@ PERMISSIONS = st.builds(
     Permission,
     partner=st.text(st.characters(min_codepoint=32, max_codepoint=126)),
     level=st.sampled_from(Level),
-    collaborations=st.just(("average", "merge")),
+    collaborations=st.just(("average",)),
     smallest_crowd=st.integers(1, 99),
     unsafe_without_noise=st.booleans(),
     colluding=st.integers(0, 99),
