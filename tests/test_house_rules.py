@@ -21,7 +21,7 @@ OUTSIDE = {
 }
 FLOWER_TYPES = {
     "client/app.py", "server/app.py", "server/grid.py", "server/superlink.py", "server/simulated.py",
-    "simulations/benches/flower_secagg.py",  # the peer of a measurement
+    "simulations/benches/flower_accountant.py", "simulations/benches/flower_secagg.py",  # peers of a measurement
 }  # fmt: skip
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 FORBIDDEN_NAMES = {"utils", "helpers", "manager", "handler", "base", "common", "misc"}

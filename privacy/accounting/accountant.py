@@ -119,7 +119,8 @@ class Filter:
         """Return what a total comes to at the order that suits it best, in 1e-12 nats."""
         if len(nats) != len(self._adds):
             raise ValueError("the total is at other orders than the filter's")
-        return min(map(operator.add, nats, self._adds))
+        least: int = min(map(operator.add, nats, self._adds))
+        return least
 
 
 def price(event: DpEvent, orders: Sequence[float], relation: Relation = Relation.ADD_OR_REMOVE) -> Cost:

@@ -54,7 +54,7 @@ def adds_up(db: sqlite3.Connection, account: Account) -> bool:
     held = find(db, account.dataset, account.budget)
     if held is None:
         return False
-    whole, shares = _Sum(ZERO(held.judge.orders)), {}
+    whole, shares = _Sum(ZERO(held.judge.orders)), dict[tuple[object, ...], _Sum]()
     for partner, level, collaboration, event, count in db.execute(_ALL, (held.id,)):
         one = _Sum(ZERO(held.judge.orders), 0, count)
         if event is not None:

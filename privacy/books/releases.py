@@ -235,7 +235,7 @@ def _require(book: Book, release: Release, held: Held, share: HeldShare) -> Cost
 def _require_same(known: Filled, release: Release) -> None:
     of = ("kind", "event", "account", "partner", "level", "collaboration", "what")
     now = {"kind": release.kind} | _fields(release)
-    others, paid = (json.loads(fields.get("also") or "[]") for fields in (now, known.fields))
+    others, paid = (json.loads(str(fields.get("also") or "[]")) for fields in (now, known.fields))
     if any(known.fields.get(name) != now.get(name) for name in of) or not set(others) <= set(paid):
         raise Refused("this letter was charged for something else already")
 

@@ -22,6 +22,7 @@ from privacy.limits import NO_LIMITS
 from privacy.occasion import Occasion
 from privacy.policy import Budget
 from privacy.units import Level
+from simulations.benches.flower_accountant import flower_decision_us
 from simulations.benches.rows import Row, against, at_least, at_most, undisturbed, versus
 
 FEW, MANY = 10_000, 1_000_000  # releases in the trail
@@ -59,6 +60,10 @@ def decisions(folder: Path, few: int, many: int, asked: int = 2000) -> list[Row]
         if name == "1e4":
             peer = "dp-accounting: copy, compose, epsilon"
             rows.append(versus("decision_vs_dp_accounting_1e4", after_a_charge, _dp_accounting(few), peer))
+            flower = flower_decision_us(few // 10, ACCOUNT.budget.delta)
+            rows.append(
+                versus("decision_vs_flower_1e3", after_a_charge, flower, "Flower: would_exceed, 1,000 releases")
+            )
     return rows
 
 
