@@ -13,10 +13,10 @@ import numpy as np
 from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 from numpy.typing import NDArray
 
-from client.clipping import Clipper, torch_threads
 from client.data import Records
 from client.model import Adapted
-from client.optimisers import OPTIMISERS, optimiser
+from client.training.clipping import Clipper, torch_threads
+from client.training.optimisers import OPTIMISERS, optimiser
 from privacy.randomness import Randomness
 
 Delta = NDArray[np.float32]

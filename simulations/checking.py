@@ -12,11 +12,11 @@ from pathlib import Path
 from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 
 from client.folder import Folder
-from client.home import MOST_STEPS
+from client.homes.average import MOST_STEPS
 from client.model import load_base
-from client.noise import noise_multiplier, opened, require_promise
 from client.roster import approved_roster
 from client.settings import Settings
+from client.training.noise import noise_multiplier, opened, require_promise
 from privacy.config import ConfigError
 from privacy.distributed import sum_event
 from privacy.ledger import Account, Ledger
@@ -35,7 +35,7 @@ from privacy.rules import Asked, misses
 from privacy.units import Kind, Relation, Unit
 from protocols.catalog import CATALOG
 from protocols.faults import PeerError
-from protocols.weights.average import Recipe
+from protocols.weights.recipe import Recipe
 from simulations.experiment import Experiment, load_experiment
 from simulations.plan import recipe_for
 

@@ -15,7 +15,8 @@ from client.model import Base
 from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
 from protocols.session import Carrier, MemberId, drive
-from protocols.weights.average import Average, Averaged, Recipe
+from protocols.weights.average import Average, Averaged
+from protocols.weights.recipe import Recipe
 from protocols.wire import Message
 from simulations.experiment import Experiment
 from simulations.plan import best_orders, recipe_for

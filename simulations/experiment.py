@@ -7,7 +7,7 @@ from privacy.config import ConfigError, read_config
 from privacy.units import Unit
 from protocols.catalog import CATALOG
 from protocols.secure_sum.terms import Mode, Terms, mode_for
-from protocols.weights.average import Recipe
+from protocols.weights.recipe import Recipe
 
 SHIPPED_MODEL = "base"
 SHIPPED = Path(__file__).parent / "base" / "model"

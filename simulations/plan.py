@@ -36,7 +36,8 @@ from protocols.secure_sum.messages import (
     Upload,
 )
 from protocols.secure_sum.terms import Mode, Terms
-from protocols.weights.average import WIRE, Contribute, Contributed, Recipe
+from protocols.weights.average import WIRE, Contribute, Contributed
+from protocols.weights.recipe import Recipe
 from protocols.wire import Message
 from simulations.experiment import Experiment
 

@@ -85,8 +85,8 @@ def one_member(experiment: Experiment, name: str, share: int) -> Experiment:
 
 def judge(job: Job, base: "Base", adapter: NDArray[np.float32] | None) -> Losses:  # type: ignore[name-defined]  # noqa: F821
     """Return the loss of the base with `adapter`, or without one, on every member's held-out text."""
-    from client.evaluation import held_out_loss
     from client.model import Adapted, layout_of
+    from client.training.evaluation import held_out_loss
 
     model = base.model
     if adapter is not None:

@@ -22,103 +22,27 @@ Cites:   McMahan et al. 2017, algorithm 1 (one mean a round, uniform weights: re
          Sun et al. 2024, FFA-LoRA; McMahan et al. 2018 (a member's whole delta clipped, for the unit "member").
 """
 
-import hashlib
-import json
-import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.fixed_point import FixedPoint, sized
-from privacy.units import Unit
 from protocols.faults import Abort, LocalError, PeerError
 from protocols.secure_sum import messages, seat
 from protocols.secure_sum.coordinate import DeadSum, Opened, finish, open_session, usable
 from protocols.secure_sum.messages import Request, Slip, Upload
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import Coordinator, MemberId
+from protocols.weights.recipe import Recipe, context
 from protocols.wire import Message, Wire
 
 if TYPE_CHECKING:  # a coordinator needs no accountant, and starts seconds sooner without
     from privacy.cleared import Cleared, Disclosed, Released, Said
 
 Vector = NDArray[np.float32]
-LARGEST = 16.0  # entries of a delta are cut off there, which no honest one reaches: it sets the scale of the words
-_LONGEST_NAMES = 1024  # characters of target modules that a plan spells out
 _LARGEST_PLAIN = 1e6  # no sum of entries below it leaves float32
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe(Message):
-    """State the public hyper-parameters of a run; every member trains by the same recipe.
-
-    Shapes:  `length` entries in the flat vector of all B's, in the layout whose digest is `layout`.
-    Units:   `record_tokens` tokens a record; `steps` a round; `batch_size` the expected number of records a step;
-             `clipping_norm` in L2, of a record's gradient or, for the unit "member", of the member's whole delta;
-             `epsilon` over all `rounds` at `delta`, or None for no noise (then a disclosure); `noise_multiplier` of
-             the sum, in clipping norms, for the unit "member" alone: records are protected by noise that each
-             member calibrates by itself.
-    """
-
-    base: str
-    layout: str
-    length: int
-    rank: int
-    alpha: float
-    targets: tuple[str, ...]
-    adapter_seed: int
-    record_tokens: int
-    rounds: int
-    steps: int
-    batch_size: int
-    optimizer: str
-    learning_rate: float
-    clipping_norm: float
-    unit: Unit
-    epsilon: float | None
-    delta: float
-    noise_multiplier: float | None = None
-
-    def __post_init__(self) -> None:
-        counts = (self.length, self.rank, self.record_tokens, self.rounds, self.steps, self.batch_size)
-        scales = (self.alpha, self.learning_rate, self.clipping_norm)
-        if min(counts) < 1 or not all(math.isfinite(s) and s > 0 for s in scales):
-            raise ValueError("a count, a rate or a norm that is not positive")
-        if not 1 <= len(self.targets) <= 256 or max(map(len, self.targets)) > 256:
-            raise ValueError("targets out of range: none, too many or too long")
-        if not 0 < self.delta < 1 or not 0 <= self.adapter_seed < 2**63:
-            raise ValueError("a delta or a seed out of range")
-        if self.epsilon is not None and not (math.isfinite(self.epsilon) and self.epsilon > 0):
-            raise ValueError("an epsilon that is not positive")
-        if (self.noise_multiplier is not None) is not (self.unit is Unit.MEMBER and self.epsilon is not None):
-            raise ValueError("a noise multiplier out of place: for the unit member with an epsilon, and for no other")
-        if self.noise_multiplier is not None and not 0 < self.noise_multiplier < 1e6:
-            raise ValueError("a noise multiplier out of range")
-
-    def spec(self, terms: Terms, members: int) -> FixedPoint:
-        """Return how deltas become words where `members` add up. Raises: ValueError if their words are too narrow."""
-        size = {"length": self.length, "bits": terms.bits, "members": members}
-        if self.noise_multiplier is None:
-            return sized(coordinate=LARGEST, **size)
-        bound, z = self.clipping_norm, self.noise_multiplier
-        return sized(coordinate=bound, norm=bound, noise_multiplier=z, honest=terms.honest, **size)
-
-    @property
-    def plan(self) -> str:
-        """Return the recipe as canonical JSON of at most 4 KiB, for whoever approves or audits it."""
-        tree = {f.name: getattr(self, f.name) for f in fields(self)} | {"unit": self.unit.value}
-        names = ",".join(self.targets)
-        if len(names) > _LONGEST_NAMES:
-            tree["targets"] = f"{len(self.targets)} modules, sha256 {hashlib.sha256(names.encode()).hexdigest()}"
-        return json.dumps(tree, sort_keys=True, separators=(",", ":"))
-
-    def context(self, round_: int, adapter: Vector) -> bytes:
-        """Return the digest (32 bytes) of all that a round's delta is made from, but the private records."""
-        ask = Contribute(self, round_, np.ascontiguousarray(adapter), None, ())
-        return hashlib.sha256(b"parley/v1/average/context\0" + WIRE.encode(ask)).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +89,11 @@ class Averaged(Message):
     adapter: Vector
     answered: tuple[int, ...]
     trips: tuple[int, ...]
+
+
+def context_of(recipe: Recipe, round_: int, adapter: Vector) -> bytes:
+    """Return the digest (32 bytes) of all that a round's delta is made from, but the private records."""
+    return context(NAME, WIRE.encode(Contribute(recipe, round_, np.ascontiguousarray(adapter), None, ())))
 
 
 class Home(seat.Seat, Protocol):
@@ -271,7 +200,7 @@ def _summed(
     recipe, asked = task.recipe, attendance.asked(round_)
     _require_quorum(len(asked), invited, task, round_)
     spec = recipe.spec(opened.terms, len(asked))
-    request = opened.request(NAME, spec, recipe.context(round_, adapter), round_, asked)
+    request = opened.request(NAME, spec, context_of(recipe, round_, adapter), round_, asked)
     asks = {MemberId(m): Contribute(recipe, round_, adapter, request, opened.slips(m)) for m in asked}
     answers = yield asks
     there = usable(opened, request, answers)

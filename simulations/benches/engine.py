@@ -24,7 +24,8 @@ from protocols.catalog import CATALOG
 from protocols.keys import Identity
 from protocols.post import Mailbox, MemoryShelf, Outbox
 from protocols.session import MemberId, drive
-from protocols.weights.average import Average, Recipe
+from protocols.weights.average import Average
+from protocols.weights.recipe import Recipe
 from server.rounds import Order
 from simulations.benches.rows import Row
 from simulations.flower_engine import Behind, run_order

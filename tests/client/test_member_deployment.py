@@ -22,7 +22,8 @@ from client.supernode import UNACKNOWLEDGED_S
 from privacy.units import Unit
 from protocols.carriers.processes import alive
 from protocols.catalog import CATALOG
-from protocols.weights.average import Average, Recipe
+from protocols.weights.average import Average
+from protocols.weights.recipe import Recipe
 from server import folder as coordinator_folder
 from server.control import Client
 from server.invitation import invite

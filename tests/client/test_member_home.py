@@ -20,7 +20,7 @@ from privacy.refusal import BudgetExceeded, CrowdTooSmall, LevelForbidden, Refus
 from privacy.units import Level, Unit
 from protocols.faults import PeerError
 from protocols.session import MemberId
-from protocols.weights.average import Recipe
+from protocols.weights.recipe import Recipe
 
 PARTNER = "ed25519:" + "A" * 43
 TARGETS = ("q_proj", "v_proj")
@@ -134,7 +134,7 @@ def test_a_recipe_for_less_than_the_budget_costs_less_and_gets_no_absurd_noise(
 
 
 def test_the_promise_of_a_modest_recipe_is_kept_at_some_fixed_order(make_house: MakeHouse, recipe: Recipe) -> None:
-    from client.noise import _ORDERS
+    from client.training.noise import _ORDERS
     from privacy.accounting.events import from_json
 
     house, modest = make_house(), replace(recipe, epsilon=2.0)

@@ -55,7 +55,7 @@ class Up:
         return int((self.folder.run / "daemon.pid").read_text().split()[0])
 
     def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 110
         while not condition():
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.1)

@@ -22,7 +22,7 @@ from protocols.post import Letter, seal
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId
 from protocols.weights import average
-from protocols.weights.average import Recipe
+from protocols.weights.recipe import Recipe
 from protocols.wire import Message
 
 # One line for each collaboration: a task that three members of `village` can work on.

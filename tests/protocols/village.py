@@ -28,7 +28,8 @@ from protocols.secure_sum.sums import Sums
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId, drive
 from protocols.weights import average
-from protocols.weights.average import Average, Recipe
+from protocols.weights.average import Average
+from protocols.weights.recipe import Recipe
 
 BUDGET = Budget(epsilon=50.0, delta=1e-5)
 COORDINATOR = Identity.generate()
@@ -132,7 +133,7 @@ class Room:
     def masked(self, recipe: Recipe, round_: int, adapter: np.ndarray, request, slips) -> Released | Disclosed:
         house, name = self.house, self.occasion.session
         spec = recipe.spec(house.sums.terms(name, house.roster), len(request.members))
-        expected = Expected(average.NAME, spec, recipe.context(round_, adapter), round_)
+        expected = Expected(average.NAME, spec, average.context_of(recipe, round_, adapter), round_)
         begun = house.sums.begin(name, request, slips, expected)
         pull = Pull(house.point, adapter, house.noise_multiplier)
         occasion = replace(self.occasion, summed=True)

@@ -115,8 +115,8 @@ def test_held_out_text_is_not_in_the_training_text_and_has_equal_shares(experime
 
 
 def test_training_lowers_the_loss_of_an_unnoised_run(scene, tmp_path):
-    from client.evaluation import held_out_loss
     from client.model import Adapted, layout_of
+    from client.training.evaluation import held_out_loss
 
     experiment, texts, base = scene
     longer = replace(

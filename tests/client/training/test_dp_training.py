@@ -12,10 +12,10 @@ import tiny
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 from scipy import stats
 
-from client.clipping import Clipper
 from client.data import Records
 from client.dp_training import DpSgd, Schedule, UnsafePlainSgd, poisson
-from client.optimisers import Adam, Sgd, optimiser
+from client.training.clipping import Clipper
+from client.training.optimisers import Adam, Sgd, optimiser
 from privacy.mechanisms import Mechanism, Unprotected
 from privacy.randomness import SystemRandomness, UnsafeSeededRandomness
 
@@ -125,7 +125,7 @@ def test_another_process_gives_the_same_bits(adapted, folders):
 
 
 def test_training_lowers_the_loss_of_its_own_records(adapted):
-    from client.evaluation import held_out_loss
+    from client.training.evaluation import held_out_loss
 
     text = "a collaboration is a named protocol. " * 20
     from client.data import cut

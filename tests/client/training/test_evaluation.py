@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional
 
 from client.data import encode
-from client.evaluation import held_out_loss
 from client.model import load_base
+from client.training.evaluation import held_out_loss
 
 TEXTS = ["a short text", "z", "", "a longer one, which takes several windows of sixteen tokens to get through " * 2]
 

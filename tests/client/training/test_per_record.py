@@ -6,9 +6,9 @@ import tiny
 import torch
 from torch.nn import functional
 
-from client.clipping import Clipper, clipped_sum
 from client.data import Records
 from client.dp_training import SMALLEST_NORM
+from client.training.clipping import Clipper, clipped_sum
 from protocols.faults import LocalError
 
 

@@ -10,7 +10,7 @@ from privacy.ledger import Account, Ledger
 from privacy.policy import Budget
 from privacy.units import Relation, Unit
 from protocols.faults import PeerError
-from protocols.weights.average import Recipe
+from protocols.weights.recipe import Recipe
 
 _ORDERS = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0)
 

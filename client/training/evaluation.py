@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from client.clipping import record_losses
 from client.data import encode
+from client.training.clipping import record_losses
 
 
 def held_out_loss(model: Any, tokenizer: Any, texts: Iterable[str], *, window: int = 256, batch: int = 16) -> float:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from client.data import Records
-from client.lora import Tape, per_record
 from client.model import Adapted
+from client.training.lora import Tape, per_record
 from protocols.faults import LocalError
 
 Sum = NDArray[np.float64]

@@ -1,0 +1,51 @@
+"""A model with LoRA matrices in it and the records it is trained on, as a recipe asks for them."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from client.data import Records
+from client.model import Adapted
+
+
+class Shape(Protocol):
+    """Be the public shape of what is trained, as a recipe states it: see `protocols/weights/recipe.py`."""
+
+    @property
+    def base(self) -> str:
+        """Return the digest of the base model."""
+
+    @property
+    def layout(self) -> str:
+        """Return the digest of the adapter's layout."""
+
+    @property
+    def length(self) -> int:
+        """Return the length of its flat vector."""
+
+    @property
+    def rank(self) -> int:
+        """Return the rank."""
+
+    @property
+    def alpha(self) -> float:
+        """Return LoRA's alpha."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Return the names that the adapted modules end in."""
+
+    @property
+    def adapter_seed(self) -> int:
+        """Return the seed of the frozen half."""
+
+    @property
+    def record_tokens(self) -> int:
+        """Return the tokens of a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Hold a model with LoRA matrices in it, and the records cut to the width it is trained on."""
+
+    adapted: Adapted
+    records: Records

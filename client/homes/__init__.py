@@ -1,0 +1,8 @@
+"""What each collaboration may ask of a home: one file for each, and here which letter gets which."""
+
+from collections.abc import Mapping
+
+from client.homes.average import AverageVisit
+from client.visit import Visit
+
+VISITS: Mapping[str, type[Visit]] = {"average": AverageVisit}
