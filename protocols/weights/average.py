@@ -5,11 +5,14 @@
       Contribute(recipe, round, adapter, request) ─────▶ checks recipe and request against its own model, policy
                                                          and budget, trains on its own records, and masks, all
                                                          through its gate
-      adapter += sum of the deltas / their number  ◀──── Upload(masked delta)
+      adapter += rule(sum of deltas / their number)◀──── Upload(masked delta)
       (in RESILIENT mode the survivors agree, and reveal: protocols/secure_sum/aggregation.py)
 
 A of every LoRA pair is frozen and drawn from a public seed; only B is trained and sent. The map from B to the model
-is then linear, so the mean of the adapters is the adapter of the mean: nothing is lost to (mean B)(mean A).
+is then linear, so the mean of the adapters is the adapter of the mean: nothing is lost to (mean B)(mean A). Where A
+is trained too it has rounds of its own, with B as it was (`Half.ALTERNATE`): each round is linear by itself. A member
+of a smaller rank sends zeros beyond it, and stays exact. What the coordinator makes of the mean is its own rule
+(`server_rules.py`), which looks at nothing else.
 
 Without terms for a sum (`unsafe_plain_sum`, by name) each member answers Contributed(round, delta), which the
 coordinator can read.
@@ -19,7 +22,8 @@ Learns:  the coordinator: the sum of the deltas of each round, after the members
 Trusts:  for record-level privacy nobody: the noise is added at the member. That only the sum is seen, and privacy of
          whole members: no more than terms.colluding members work with the coordinator. For the result: everybody.
 Cites:   McMahan et al. 2017, algorithm 1 (one mean a round, uniform weights: record counts are private);
-         Sun et al. 2024, FFA-LoRA; McMahan et al. 2018 (a member's whole delta clipped, for the unit "member").
+         Sun et al. 2024, FFA-LoRA; Chen et al. 2025, RoLoRA; Li et al. 2020, FedProx; Reddi et al. 2021 (the
+         coordinator's rule); McMahan et al. 2018 (a member's whole delta clipped, for the unit "member").
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -35,7 +39,8 @@ from protocols.secure_sum.coordinate import DeadSum, Opened, finish, open_sessio
 from protocols.secure_sum.messages import Request, Slip, Upload
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import Coordinator, MemberId
-from protocols.weights.recipe import Recipe, context
+from protocols.weights.recipe import Half, Recipe, context
+from protocols.weights.server_rules import FEDAVG, ServerRule, Stepping
 from protocols.wire import Message, Wire
 
 if TYPE_CHECKING:  # a coordinator needs no accountant, and starts seconds sooner without
@@ -61,7 +66,7 @@ class Contribute(Message):
 
 @dataclass(frozen=True, slots=True)
 class Contributed(Message):
-    """Answer plainly with what the gate let go: the member's delta (length,)."""
+    """Answer plainly with what the gate let go: the member's delta (recipe.entries(round),)."""
 
     round: int
     delta: Vector
@@ -71,13 +76,14 @@ class Contributed(Message):
 class Average(Message):
     """Be the task: train by `recipe` from `adapter` (length,), each round with at least `quorum` members.
 
-    `terms` are those of the secure sum; None asks for an unsafe plain sum.
+    `terms` are those of the secure sum; None asks for an unsafe plain sum. `rule` is the coordinator's own.
     """
 
     recipe: Recipe
     quorum: int
     adapter: Vector
     terms: Terms | None
+    rule: ServerRule = FEDAVG
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ class Home(seat.Seat, Protocol):
     """What an average asks of a member's home."""
 
     def contribution(self, recipe: Recipe, round_: int, adapter: Vector) -> "Released[Vector] | Disclosed[Vector]":
-        """Train from `adapter` and return the delta (length,) for all to see, through the gate.
+        """Train from `adapter` and return the delta (entries,) for all to see, through the gate.
 
         Raises: PeerError for a recipe that does not fit this home's model; Refused.
         """
@@ -151,7 +157,10 @@ def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Messag
     """
     if not isinstance(task, Average) or task.adapter.shape != (task.recipe.length,):
         raise LocalError("this collaboration runs an Average whose adapter fits its recipe")
-    adapter, answered, trips = task.adapter, [], []
+    if task.recipe.half is Half.BOTH:
+        raise LocalError("the mean of products is not the product of means: train both halves by turns, or pooled")
+    adapter, answered, trips = np.array(task.adapter), list[int](), list[int]()
+    stepping = Stepping(task.rule, task.recipe.length)
     if task.terms is not None:
         opened = yield from open_session(members, task.terms)
         attendance = Attendance(opened.members, task.terms.mode)
@@ -161,7 +170,9 @@ def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Messag
         else:
             made = yield from _summed(len(members), task, round_, adapter, opened, attendance)
         if made.count:
-            adapter = adapter + (made.total / made.count).astype(np.float32)
+            chosen = task.recipe.chosen(round_)
+            adapter = adapter.copy()  # the one before is in an ask that may be sent again
+            adapter[chosen] += stepping.step(made.total / made.count, chosen).astype(np.float32)
         answered.append(made.count)
         trips.append(made.trips)
     if not any(answered):
@@ -171,7 +182,7 @@ def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Messag
 
 @dataclass(frozen=True, slots=True)
 class _Round:
-    """Hold what a round came to: the sum of `count` deltas (length,), after so many trips."""
+    """Hold what a round came to: the sum of `count` deltas (entries,), after so many trips."""
 
     total: NDArray[np.float64]
     count: int
@@ -187,7 +198,7 @@ def _plain(members: Sequence[MemberId], task: Average, round_: int, adapter: Vec
     deltas = [
         a.delta
         for _, a in sorted(answers.items())  # in a fixed order: a float sum depends on it
-        if isinstance(a, Contributed) and a.round == round_ and _sane(a.delta, adapter)
+        if isinstance(a, Contributed) and a.round == round_ and _sane(a.delta, task.recipe.entries(round_))
     ]
     _require_quorum(len(deltas), len(members), task, round_)
     return _Round(np.sum(deltas, axis=0, dtype=np.float64), len(deltas), 1)
@@ -209,7 +220,7 @@ def _summed(
     try:
         summed = yield from finish(opened, request, answers)
     except DeadSum as dead:
-        return _Round(np.zeros(recipe.length), 0, 1 + dead.trips)
+        return _Round(np.zeros(spec.length), 0, 1 + dead.trips)
     count = len(summed.members)
     return _Round(spec.decode(summed.words, count), count, 1 + summed.trips)
 
@@ -244,8 +255,8 @@ def _require_quorum(there: int, of: int, task: Average, round_: int) -> None:
         raise Abort(f"round {round_ + 1}: {there} of {of} members answered, need {least}")
 
 
-def _sane(delta: Vector, adapter: Vector) -> bool:
-    return delta.shape == adapter.shape and float(np.abs(delta).max()) <= _LARGEST_PLAIN
+def _sane(delta: Vector, entries: int) -> bool:
+    return delta.shape == (entries,) and float(np.abs(delta).max()) <= _LARGEST_PLAIN
 
 
 NAME = "average"
