@@ -9,20 +9,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+from dp_accounting import DpEvent, SelfComposedDpEvent
 
 from client.folder import Folder
-from client.homes.average import MOST_STEPS
-from client.model import load_base
 from client.roster import approved_roster
 from client.settings import Settings
-from client.training.noise import noise_multiplier, opened, require_promise
 from privacy.config import ConfigError
-from privacy.distributed import sum_event
 from privacy.ledger import Account, Ledger
 from privacy.limits import NO_LIMITS, Limits
 from privacy.occasion import Occasion
-from privacy.policy import Budget, Policy
+from privacy.policy import Policy
 from privacy.refusal import (
     LedgerUnavailable,
     LevelForbidden,
@@ -32,12 +28,12 @@ from privacy.refusal import (
     RosterNotApproved,
 )
 from privacy.rules import Asked, misses
-from privacy.units import Kind, Relation, Unit
+from privacy.units import Kind
 from protocols.catalog import CATALOG
 from protocols.faults import PeerError
-from protocols.weights.recipe import Recipe
+from simulations.collaborations import run_of
+from simulations.collaborations.run import Cost, Side
 from simulations.experiment import Experiment, load_experiment
-from simulations.plan import recipe_for
 
 _NOT_JUDGED = "not judged: whether the base model is this home's, what the data holds today, bytes a day, the network"
 
@@ -120,15 +116,16 @@ class _Trial:
         yield from self._of_the_home()
         yield from self._of_the_roster()
         yield from self._of_the_terms()
+        run, side = run_of(self.experiment), Side(self.settings, self.policy, self.ledger, self.account)
         try:
-            event = self._event(recipe := self._recipe())
+            cost = run.cost(self.experiment, side)
         except (PeerError, Refused) as wrong:
             yield wrong
-            yield from self._of_the_rules(None, foreseen=True)
+            yield from self._of_the_rules(None, self.experiment.collaboration.rounds, foreseen=True)
             return
-        yield from self._of_the_recipe(recipe)
-        yield from self._of_the_rules(event, foreseen=False)
-        yield from self._of_the_ledger(recipe, event)
+        yield from run.misfits(self.experiment, side)
+        yield from self._of_the_rules(cost.event, cost.times, foreseen=False)
+        yield from self._of_the_ledger(cost)
 
     def _of_the_home(self) -> Iterator[Exception]:
         if self.settings.member not in self.occasion.members:
@@ -160,7 +157,7 @@ class _Trial:
         except LevelForbidden:
             return  # no entry at all: the rules say so
 
-    def _of_the_rules(self, event: DpEvent | None, foreseen: bool) -> Iterator[Exception]:
+    def _of_the_rules(self, event: DpEvent | None, times: int, foreseen: bool) -> Iterator[Exception]:
         noisy = self.experiment.privacy.epsilon is not None
         try:
             permission = self.policy.permission(self.occasion)
@@ -169,9 +166,9 @@ class _Trial:
             return
         asked = Asked(self.occasion, event, Kind.VALUE, datetime.now(UTC), noisy)
         yield from misses(permission.foreseen if foreseen else permission.whole, asked)
-        rounds, daily = self.experiment.collaboration.rounds, permission.releases_per_day
-        if daily is not None and rounds > daily:
-            yield RateExceeded(f"{rounds} rounds, the policy allows {daily} releases a day")
+        daily = permission.releases_per_day
+        if daily is not None and times > daily:
+            yield RateExceeded(f"{times} rounds, the policy allows {daily} releases a day")
         if permission.approval and not self._approved():
             yield NotApproved("it waits for you: parley member approve, once it was asked for")
 
@@ -182,38 +179,7 @@ class _Trial:
         free = [a for a in self.ledger.approvals("approved") if a.session is None]
         return any((a.partner, a.collaboration, a.level, a.purpose) == of for a in free)
 
-    def _recipe(self) -> Recipe:
-        """Return the recipe as this home would be asked to follow it. Raises: PeerError."""
-        if not self.experiment.noise_in_the_sum:
-            return self.experiment.recipe("", "", 1)
-        try:
-            return recipe_for(self.experiment, load_base(self.settings.model.name))
-        except ConfigError as wrong:
-            raise PeerError(f"{wrong.key}: {wrong.expected}") from None
-
-    def _event(self, recipe: Recipe) -> DpEvent | None:
-        """Return what a round would cost, or None for a disclosure. Raises: PeerError, Refused."""
-        if recipe.epsilon is None:
-            return None
-        terms = self.experiment.terms
-        if recipe.noise_multiplier is not None and terms is not None:
-            event = sum_event(recipe.spec(terms, self.occasion.crowd), terms.honest)
-            require_promise(recipe, event)
-            return event
-        records = self.settings.data.declared.records(recipe.record_tokens)
-        rate = min(1.0, recipe.batch_size / records)
-        noise = noise_multiplier(recipe, recipe.epsilon, rate, opened(self.ledger, self.account))
-        return SelfComposedDpEvent(PoissonSampledDpEvent(rate, GaussianDpEvent(noise)), recipe.steps)
-
-    def _of_the_recipe(self, recipe: Recipe) -> Iterator[Exception]:
-        records = self.settings.data.declared.records(recipe.record_tokens)
-        if recipe.batch_size > records:
-            yield PeerError(f"batches of {recipe.batch_size} records, larger than this data")
-        if recipe.steps > MOST_STEPS:
-            yield PeerError(f"{recipe.steps} steps in a round, at most {MOST_STEPS} here")
-        yield from _of_the_unit(recipe, self.policy.budget)
-
-    def _of_the_ledger(self, recipe: Recipe, event: DpEvent | None) -> Iterator[Exception]:
+    def _of_the_ledger(self, cost: Cost) -> Iterator[Exception]:
         """Yield what the account, or this partner's share of it, would refuse of the whole run."""
         try:
             limits = self.policy.permission(self.occasion).limits
@@ -221,11 +187,11 @@ class _Trial:
             limits = NO_LIMITS  # the rules say so; what is left of the budget is worth knowing all the same
         limits = replace(limits, approval=False, releases_per_day=None)  # of these the rules say
         try:
-            if event is not None:
-                whole = SelfComposedDpEvent(event, recipe.rounds)
+            if cost.event is not None:
+                whole = SelfComposedDpEvent(cost.event, cost.times)
                 self.ledger.require_room(self.account, whole, self.occasion, limits)
             else:
-                yield from self._of_the_disclosures(recipe.rounds, limits)
+                yield from self._of_the_disclosures(cost.times, limits)
         except Refused as refused:
             yield refused
 
@@ -239,15 +205,6 @@ class _Trial:
         ):
             if most is not None and rounds > most - so_far:
                 yield RateExceeded(f"{rounds} disclosures, the {which} has {max(0, most - so_far)} left")
-
-
-def _of_the_unit(recipe: Recipe, budget: Budget) -> Iterator[Exception]:
-    if budget.unit is not recipe.unit:
-        yield LevelForbidden(f"the budget is per {budget.unit.value}, the recipe per {recipe.unit.value}")
-    elif recipe.unit is Unit.MEMBER and budget.relation is not Relation.ZERO_OUT:
-        yield LevelForbidden(f"the budget is for {budget.relation.value} and not for zero-out")
-    elif recipe.unit is Unit.RECORD and budget.record_tokens != recipe.record_tokens:
-        yield LevelForbidden(f"the budget is per {budget.record_tokens} tokens, not {recipe.record_tokens}")
 
 
 def _named(objection: Exception) -> str:

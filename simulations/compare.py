@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from privacy.ledger import Statement
-from simulations.engine import Outcome
+from simulations.collaborations import run_of
+from simulations.collaborations.run import Outcome
 from simulations.experiment import Experiment
 from simulations.report import Comparison, MemberResult, RoundResult
 from simulations.yardsticks import POOLED, Losses
@@ -60,22 +61,10 @@ def compared(
 
 def what_the_coordinator_saw(experiment: Experiment) -> tuple[str, ...]:
     """Say plainly what reached the coordinator."""
-    noised = "noised " if experiment.privacy.epsilon is not None else "UNNOISED "
     return (
-        _of_the_deltas(experiment, noised),
+        run_of(experiment).saw(experiment),
         "who took part, when, and the size of each letter",
         "no text, no record, no gradient of a single record",
-    )
-
-
-def _of_the_deltas(experiment: Experiment, noised: str) -> str:
-    terms = experiment.terms
-    if terms is None:
-        return f"each member's {noised}delta, one by one, in every round: an UNSAFE plain sum, asked for by name"
-    return (
-        f"in every round the sum of the members' {noised}deltas, and no delta by itself"
-        f" (secure sum, {terms.mode.value}; at least {terms.smallest_crowd} members in each,"
-        f" at most {terms.colluding} of them colluding with it)"
     )
 
 

@@ -15,17 +15,17 @@ from typing import Any
 
 from rich.console import Console
 
-from client.declared import Declared, declare
+from client.declared import Declared
 from client.model import Base, load_base
 from privacy.config import ConfigError
-from protocols.weights.average import Averaged
 from simulations import nodes as real
 from simulations.artifact import save_adapter
+from simulations.collaborations import run_of
+from simulations.collaborations.run import Outcome
 from simulations.compare import BASE, TOGETHER, Timing, Witness, compared, rounds_of
-from simulations.engine import outcome_of
+from simulations.engine import complete, declared_of
 from simulations.experiment import Experiment, load_experiment
-from simulations.ordering import collect, order_for, trips_of, watch
-from simulations.plan import best_orders, recipe_for
+from simulations.ordering import collect, order_for, watch
 from simulations.report import Comparison, RoundResult, show, write_json, write_page
 from simulations.texts import MemberText, lay_out, training
 from simulations.yardsticks import Job, judged, yardsticks
@@ -39,7 +39,7 @@ ROAD = "over Flower, on real nodes on this machine"
 class Ran:
     """Hold what came out of the run on real nodes."""
 
-    result: Averaged
+    outcome: Outcome
     rounds: tuple[RoundResult, ...]
     witnesses: Mapping[str, Witness]
     startup: float
@@ -56,16 +56,15 @@ def demo(file: Path, folder: Path, console: Console, json_file: Path | None = No
     console.print(f"[bold]{experiment.name}[/]: laying out {len(experiment.members)} silos of text in {folder}")
     texts = lay_out(experiment, file, folder / "data")
     base = load_base(experiment.model_path)
-    declared = {name: declare(t, base.tokenizer) for name, t in training(texts).items()}
-    recipe = recipe_for(experiment, base)
-    orders = best_orders(recipe, declared)
+    experiment, declared = complete(experiment, training(texts), base), declared_of(training(texts), base)
+    orders = run_of(experiment).orders(experiment, base, declared)
     ran = _run(experiment, base, texts, declared, orders, folder, console)
     console.print("training the yardsticks on the same data: each member alone, and all data pooled")
     losses = judged(
         [
             *yardsticks(experiment, texts),
             Job(BASE, experiment, texts),
-            Job(TOGETHER, experiment, texts, adapter=ran.result.adapter),
+            Job(TOGETHER, experiment, texts, adapter=ran.outcome.adapter),
         ]
     )
     timing = Timing(ran.rounds, ran.startup, time.monotonic() - began)
@@ -121,12 +120,12 @@ def _run(
         status.stop()
         console.print(f"all processes are up after {startup:.0f} s")
         run = client.submit(order_for(experiment, base))
-        trips = watch(client, run, trips_of(experiment), console)["trips"]
+        trips = watch(client, run, run_of(experiment).trips(experiment), console)["trips"]
         result = collect(client, run, experiment.collaboration.name)
         status.start()
         status.update("stopping all processes")
-    rounds = rounds_of(outcome_of(result, [t["seconds"] for t in trips]))
-    return Ran(result, rounds, _witnesses(experiment, settled, declared, trips), startup)
+    outcome = run_of(experiment).outcome(result, [t["seconds"] for t in trips])
+    return Ran(outcome, rounds_of(outcome), _witnesses(experiment, settled, declared, trips), startup)
 
 
 def _witnesses(
@@ -149,9 +148,9 @@ def _save(experiment: Experiment, base: Base, comparison: Comparison, ran: Ran, 
     save_adapter(
         experiment,
         base,
-        ran.result.adapter,
+        ran.outcome.adapter,
         {m.name: m.guarantee for m in comparison.members},
-        ran.result.answered,
+        ran.outcome.answered,
         folder / "adapter",
     )
     write_json(comparison, folder / "report.json")

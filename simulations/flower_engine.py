@@ -24,10 +24,10 @@ from protocols.post import Deliver
 from protocols.session import MemberId
 from server.rounds import ORDERS, Order, RunFolder, Who
 from server.simulated import simulation
-from simulations.engine import Outcome, outcome_of, task_for
+from simulations.collaborations import run_of
+from simulations.collaborations.run import Outcome
 from simulations.experiment import Experiment
 from simulations.ordering import RunFailed
-from simulations.plan import recipe_for
 from simulations.village import Village
 
 TRIP_S = 600.0
@@ -39,13 +39,14 @@ def run_in_flower(experiment: Experiment, village: Village, base: Base, timeout_
     Raises: Unreachable if the engine does not come up; TimeoutError; RunFailed.
     """
     entry = CATALOG[experiment.collaboration.name]
-    task = entry.wire.encode(task_for(experiment, recipe_for(experiment, base)))
+    task = entry.wire.encode(run_of(experiment).task(experiment, base))
     with tempfile.TemporaryDirectory(prefix="parley-") as name:  # short: a socket's path has at most 107 bytes
         behind = Behind(village.ends, village.keys, village.coordinator)
         folder = run_order(
             Order(entry.name, village.members, task, TRIP_S, experiment.purpose), behind, Path(name), timeout_s
         )
-        return outcome_of(entry.wire.decode(folder.result), [float(str(t["seconds"])) for t in folder.trips])
+        result = entry.wire.decode(folder.result)
+        return run_of(experiment).outcome(result, [float(str(t["seconds"])) for t in folder.trips])
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from client.model import Base
 from protocols.catalog import CATALOG
-from protocols.secure_sum.terms import Mode
-from protocols.weights.average import Averaged
+from protocols.wire import Message
 from server.control import Client
 from server.rounds import ORDERS, Order
-from simulations.engine import task_for
+from simulations.collaborations import run_of
 from simulations.experiment import Experiment
-from simulations.plan import recipe_for
 
 TRIP_DEADLINE_S = 600.0
 _AT_HOME = "why is in its run/daemon.log, for its operator alone"
@@ -34,17 +32,9 @@ class RunFailed(Exception):
 def order_for(experiment: Experiment, base: Base) -> bytes:
     """Return the encoded order that a coordinator runs."""
     name = experiment.collaboration.name
-    task = CATALOG[name].wire.encode(task_for(experiment, recipe_for(experiment, base)))
+    task = CATALOG[name].wire.encode(run_of(experiment).task(experiment, base))
     members = tuple(m.name for m in experiment.members)
     return ORDERS.encode(Order(name, members, task, TRIP_DEADLINE_S, experiment.purpose))
-
-
-def trips_of(experiment: Experiment) -> int:
-    """Return how many round trips the experiment takes if nothing goes wrong; the last one closes the session."""
-    rounds, terms = experiment.collaboration.rounds, experiment.terms
-    if terms is None:
-        return rounds + 1
-    return 2 + (3 if terms.mode is Mode.RESILIENT else 1) * rounds + 1
 
 
 def watch(client: Client, run: str, expected: int, console: Console) -> Mapping[str, Any]:
@@ -83,8 +73,6 @@ def missing(trips: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def collect(client: Client, run: str, collaboration: str) -> Averaged:
+def collect(client: Client, run: str, collaboration: str) -> Message:
     """Return the decoded result of a run that has succeeded."""
-    result = CATALOG[collaboration].wire.decode(client.result(run))
-    assert isinstance(result, Averaged)  # noqa: S101  what this collaboration returns
-    return result
+    return CATALOG[collaboration].wire.decode(client.result(run))

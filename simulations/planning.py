@@ -13,8 +13,9 @@ from client.declared import declare
 from client.model import load_base
 from privacy.units import Relation, Unit
 from protocols.secure_sum.terms import Mode
+from simulations.collaborations.run import Plan
 from simulations.experiment import load_experiment
-from simulations.plan import FLOWER_ROUND_S, Plan, make_plan
+from simulations.plan import FLOWER_ROUND_S, make_plan
 from simulations.texts import lay_out, training
 
 
@@ -58,10 +59,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
     tree = asdict(plan)
     for member, planned in zip(tree["members"], plan.members, strict=True):
         member["guarantee"] = str(planned.guarantee) if planned.guarantee else None
-    tree["recipe"]["unit"] = plan.recipe.unit.value
-    if plan.terms is not None:
-        tree["terms"]["mode"] = plan.terms.mode.value
-    return tree | {"round_seconds": plan.round_seconds}
+    plain: dict[str, Any] = json.loads(json.dumps(tree, default=lambda closed: closed.value))  # enums by value
+    return plain | {"round_seconds": plan.round_seconds}
 
 
 def _footnotes(plan: Plan) -> list[str]:

@@ -13,8 +13,9 @@ from privacy.config import ConfigError
 from server.control import Client
 from server.folder import Folder
 from simulations.artifact import save_adapter
+from simulations.collaborations import run_of
 from simulations.experiment import load_experiment
-from simulations.ordering import collect, order_for, trips_of, watch
+from simulations.ordering import collect, order_for, watch
 
 
 def run_file(file: Path, coordinator: Path, out: Path, console: Console) -> None:
@@ -30,10 +31,11 @@ def run_file(file: Path, coordinator: Path, out: Path, console: Console) -> None
     run = client.submit(order_for(experiment, base))
     console.print(f"run {run}")
     try:
-        watch(client, run, trips_of(experiment), console)
+        trips = watch(client, run, run_of(experiment).trips(experiment), console)["trips"]
     except KeyboardInterrupt:
         client.stop(run)
         raise
     result = collect(client, run, experiment.collaboration.name)
-    save_adapter(experiment, base, result.adapter, {}, result.answered, out)
+    outcome = run_of(experiment).outcome(result, [t["seconds"] for t in trips])
+    save_adapter(experiment, base, outcome.adapter, {}, outcome.answered, out)
     console.print(f"adapter: {out}; each member's ledger says what it cost: parley member ledger HOME")

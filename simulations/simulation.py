@@ -11,8 +11,9 @@ from rich.console import Console
 from client.model import Base, load_base
 from privacy.config import ConfigError
 from simulations.artifact import save_adapter
+from simulations.collaborations.run import Outcome
 from simulations.compare import BASE, TOGETHER, Timing, Witness, compared, rounds_of
-from simulations.engine import Outcome, run_in_process, settle
+from simulations.engine import complete, run_in_process, settle
 from simulations.experiment import Experiment, load_experiment
 from simulations.report import show, write_json, write_page
 from simulations.texts import lay_out, training
@@ -33,6 +34,7 @@ def simulate_file(
     base = load_base(experiment.model_path)
     with tempfile.TemporaryDirectory(prefix="parley-") as scratch:
         texts = lay_out(experiment, file, Path(scratch) / "data")
+        experiment = complete(experiment, training(texts), base)
         with closing(settle(experiment, training(texts), base, Path(scratch) / "village")) as village:
             started = time.monotonic()
             outcome = _run(engine)(experiment, village, base)

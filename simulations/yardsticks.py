@@ -8,13 +8,13 @@ import multiprocessing
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulations.experiment import Experiment, MemberTable
+from simulations.experiment import Experiment
 from simulations.texts import MemberText
 
 POOLED = "pooled"
@@ -60,27 +60,17 @@ def do(job: Job) -> Losses:
     base = load_base(job.experiment.model_path)
     adapter = job.adapter
     if job.members:
+        from simulations.collaborations import run_of
         from simulations.engine import simulate
         from simulations.texts import training
 
-        alone = one_member(job.experiment, job.name, len(job.members))
+        alone = run_of(job.experiment).alone(job.experiment, job.name, len(job.members))
         documents = training({m: job.texts[m] for m in job.members})
         with tempfile.TemporaryDirectory() as folder:
             outcome, village = simulate(alone, {job.name: _joined(documents.values())}, base, Path(folder))
             village.close()
         adapter = outcome.adapter
     return judge(job, base, adapter)
-
-
-def one_member(experiment: Experiment, name: str, share: int) -> Experiment:
-    """Return the experiment for a single member that holds the data of `share` members."""
-    training = replace(experiment.training, batch_size=experiment.training.batch_size * share)
-    collaboration = replace(experiment.collaboration, quorum=1, unsafe_plain_sum=True)  # of one: nothing to hide
-    privacy = experiment.privacy
-    if experiment.noise_in_the_sum:  # to protect a whole member from itself would say nothing
-        privacy = replace(privacy, epsilon=None, unsafe_without_noise=True)
-    only = (MemberTable(name),)
-    return replace(experiment, members=only, training=training, collaboration=collaboration, privacy=privacy)
 
 
 def judge(job: Job, base: "Base", adapter: NDArray[np.float32] | None) -> Losses:  # type: ignore[name-defined]  # noqa: F821

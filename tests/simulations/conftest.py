@@ -12,8 +12,8 @@ from transformers import ByT5Tokenizer, LlamaConfig, LlamaForCausalLM
 from client.declared import declare
 from client.model import load_base
 from simulations import nodes as real
+from simulations.collaborations import run_of
 from simulations.experiment import load_experiment
-from simulations.plan import best_orders, recipe_for
 from simulations.texts import lay_out, training
 
 EXPERIMENT = """
@@ -103,7 +103,7 @@ def deployment() -> Callable[..., AbstractContextManager[tuple]]:
         texts = lay_out(experiment, experiment_file, folder / "data")
         base = load_base(experiment.model_path)
         declared = {n: declare(t, base.tokenizer) for n, t in training(texts).items()}
-        orders = best_orders(recipe_for(experiment, base), declared)
+        orders = run_of(experiment).orders(experiment, base, declared)
         yield experiment, texts, base, real.settle(experiment, texts, folder / "nodes", orders, dialled)
 
     return settled

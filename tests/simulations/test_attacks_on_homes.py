@@ -28,9 +28,9 @@ from protocols.secure_sum.terms import Mode
 from protocols.session import MemberId, drive
 from protocols.weights.average import Average, Contribute
 from protocols.wire import Message
-from simulations.engine import settle, task_for
+from simulations.collaborations.average import AverageRun
+from simulations.engine import settle
 from simulations.experiment import Experiment, PrivacyTable, SecureSumTable, load_experiment
-from simulations.plan import recipe_for
 from simulations.planning import plan_file
 from simulations.texts import lay_out, training
 from simulations.village import Village
@@ -94,7 +94,7 @@ def raised(experiment_file, tmp_path):
         one = replace(experiment, collaboration=replace(experiment.collaboration, rounds=1), **changes)
         village = settle(one, texts, base, tmp_path / f"village{len(villages)}")
         villages.append(village)
-        return Scene(one, village, task_for(one, recipe_for(one, base)))
+        return Scene(one, village, AverageRun().task(one, base))
 
     yield make
     for village in villages:

@@ -25,9 +25,9 @@ from protocols.faults import PeerError
 from protocols.session import MemberId
 from simulations.checking import check_file
 from simulations.cli import app
+from simulations.collaborations.average import AverageRun
 from simulations.experiment import load_experiment
 from simulations.nodes import policy_toml, settle
-from simulations.plan import recipe_for
 from simulations.texts import lay_out, training
 from simulations.village import raise_village
 
@@ -290,7 +290,7 @@ def test_the_reasons_are_those_for_which_the_home_itself_refuses(
     try:
         house = village.villagers[MemberId("ash")].house
         house.policy = lambda: policy
-        recipe = recipe_for(experiment, base)
+        recipe = AverageRun().recipe(experiment, base)
         occasion = Occasion("s", 0, "average", Level.WEIGHTS, partner, 3, ("ash", "birch", "cedar"))
         try:
             house.open(occasion).contribution(recipe, 0, np.zeros(recipe.length, np.float32))

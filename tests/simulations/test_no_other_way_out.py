@@ -34,7 +34,8 @@ from privacy.ledger import Ledger
 from protocols.carriers import processes
 from protocols.carriers.processes import Program
 from simulations import nodes as real
-from simulations.ordering import collect, order_for, trips_of, watch
+from simulations.collaborations import run_of
+from simulations.ordering import collect, order_for, watch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 WATCHED = Path(__file__).with_name("watched_daemon.py")
@@ -206,7 +207,7 @@ def test_every_byte_that_leaves_a_home_in_a_real_run_is_in_its_trail_and_there_i
             sampler = threading.Thread(target=sample)
             sampler.start()
             run = client.submit(order_for(experiment, base))
-            watch(client, run, trips_of(experiment), Console(quiet=True))
+            watch(client, run, run_of(experiment).trips(experiment), Console(quiet=True))
             result = collect(client, run, experiment.collaboration.name)
             over.set()
             sampler.join()
@@ -216,7 +217,7 @@ def test_every_byte_that_leaves_a_home_in_a_real_run_is_in_its_trail_and_there_i
         lines = trail(home)
         emitted = {line["answer"]: line["size"] for line in lines if line["kind"] == "emitted"}
         left = [(hashlib.sha256(body).hexdigest(), len(body)) for body in answers(taps[name].said)]
-        assert len(left) == trips_of(experiment), name
+        assert len(left) == run_of(experiment).trips(experiment), name
         assert dict(left) == emitted, name
         cleared = {(x["session"], x["number"]) for x in lines if x["kind"] in ("charged", "disclosed", "said")}
         assert {(x["session"], x["number"]) for x in lines if x["kind"] == "emitted"} <= cleared

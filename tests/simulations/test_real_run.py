@@ -15,8 +15,9 @@ from rich.console import Console
 
 from protocols.carriers.processes import alive
 from simulations import nodes as real
+from simulations.collaborations import run_of
 from simulations.engine import simulate
-from simulations.ordering import collect, order_for, trips_of, watch
+from simulations.ordering import collect, order_for, watch
 from simulations.texts import training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -102,7 +103,7 @@ def test_a_real_run_gives_the_simulated_adapter_and_no_canary_leaves_its_home(
         console = Console(record=True, width=200)
         with real.up(nodes, console.print) as client:
             run = client.submit(order_for(experiment, base))
-            view = watch(client, run, trips_of(experiment), console)
+            view = watch(client, run, run_of(experiment).trips(experiment), console)
             result = collect(client, run, experiment.collaboration.name)
             running = pids(folder)
         assert len(running) >= 8

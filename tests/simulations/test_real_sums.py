@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from simulations import nodes as real
+from simulations.collaborations import run_of
 from simulations.nodes import Nodes
-from simulations.ordering import collect, order_for, trips_of, watch
+from simulations.ordering import collect, order_for, watch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 FOUR = '\n[[members]]\nname = "dogwood"\ndata = "dogwood"\n'
@@ -58,7 +59,7 @@ def test_a_daemon_killed_at_any_stage_spoils_no_sum_of_the_others(experiment_fil
                 if stage is not None:
                     await_trips(client, run, trips)  # that stage's trip is under way, or about to be
                     kill(nodes, "dogwood")
-                view = watch(client, run, trips_of(experiment), Console(quiet=True))
+                view = watch(client, run, run_of(experiment).trips(experiment), Console(quiet=True))
                 result = collect(client, run, experiment.collaboration.name)
                 charged = {n: nodes.statement(n).charges - before[n] for n in nodes.homes}
                 assert np.isfinite(result.adapter).all(), stage

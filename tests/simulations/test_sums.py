@@ -21,9 +21,11 @@ from protocols.roster import Roster
 from protocols.secure_sum.messages import Request
 from protocols.session import MemberId, drive
 from protocols.weights.average import Contribute
-from simulations.engine import run_in_process, settle, simulate, task_for
+from simulations.collaborations import run_of
+from simulations.collaborations.average import AverageRun
+from simulations.engine import run_in_process, settle, simulate
 from simulations.experiment import PrivacyTable, SecureSumTable, load_experiment
-from simulations.plan import make_plan, recipe_for
+from simulations.plan import make_plan
 from simulations.texts import lay_out, training
 from simulations.village import Village
 
@@ -56,7 +58,7 @@ def silence(village: Village, experiment, base, alter=None, session="5e55") -> d
     why: dict[str, Exception] = {}
     road = MemoryRoad({m: Witnessed(end, why, m) for m, end in village.ends.items()})
     entry = CATALOG["average"]
-    running = entry.coordinate(village.members, task_for(experiment, recipe_for(experiment, base)))
+    running = entry.coordinate(village.members, run_of(experiment).task(experiment, base))
     with pytest.raises(Abort):
         drive(altered(running, alter) if alter else running, village.outbox(session, "average", road), entry.wire)
     return why
@@ -255,7 +257,7 @@ def test_noise_that_does_not_keep_the_recipes_promise_is_refused(scene, tmp_path
     experiment, texts, base = scene
     whole = replace(experiment, privacy=replace(experiment.privacy, unit=Unit.MEMBER))
     village = settle(whole, texts, base, tmp_path / "village")
-    task = task_for(whole, recipe_for(whole, base))
+    task = AverageRun().task(whole, base)
     weak = replace(task, recipe=replace(task.recipe, noise_multiplier=task.recipe.noise_multiplier / 2))
     entry = CATALOG["average"]
     with pytest.raises(Abort):

@@ -1,0 +1,105 @@
+"""Measure what every plan states: the bytes of a secure sum on real encoded messages, the seconds of a step."""
+
+import resource
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from client.data import Records
+from client.dp_training import DpSgd, Schedule, UnsafePlainSgd
+from client.model import Adapted, Base, layout_of
+from privacy.fixed_point import FixedPoint
+from privacy.randomness import SystemRandomness
+from protocols.secure_sum.boxes import SHARE_BYTES, TAG
+from protocols.secure_sum.layout import layout_of as layout_of_sum
+from protocols.secure_sum.messages import (
+    ANNOUNCEMENTS,
+    Acknowledge,
+    Acknowledged,
+    Announcement,
+    Introduce,
+    Introduced,
+    Request,
+    Slip,
+    Upload,
+)
+from protocols.secure_sum.terms import Mode, Terms
+from protocols.weights.average import WIRE
+from protocols.weights.recipe import Recipe
+from simulations.experiment import Experiment
+
+
+def upload_of(spec: FixedPoint, terms: Terms, members: int) -> Upload:
+    """Return an upload of the size that a real one has, with nothing in it."""
+    names = tuple(str(i) for i in range(members))
+    layout = layout_of_sum(Request(bytes(32), 0, "", names, spec, bytes(32), 0, 0), terms)
+    near, words = len(layout.neighbours[names[0]]), np.zeros(spec.length * terms.bits // 8, np.uint8)
+    if terms.mode is Mode.STRICT:
+        return Upload(0, words, bytes(32 * near), b"", ())
+    box = bytes((1 + near) * SHARE_BYTES + TAG)
+    return Upload(0, words, bytes(32 * near), bytes(32), (box,) * len(layout.dealing(names[0]).boxed))
+
+
+def opening_bytes(terms: Terms | None, members: int) -> tuple[int, int]:
+    """Return the bytes down and up of messages that open a secure sum, on the average over the members."""
+    if terms is None:
+        return 0, 0
+    key = Announcement(1, "k" * 51, "s" * 32, "m" * 8, "r" * 64, bytes(32), bytes(32), bytes(1184), bytes(32), 2**31)
+    introduced = Introduced(ANNOUNCEMENTS.encode(key), bytes(64))
+    peers = [Slip("m" * 8, bytes(32), bytes(1088 if i % 2 else 0)) for i in range(members - 1)]
+    slips = WIRE.encode(Acknowledged(tuple(peers)))
+    down = len(WIRE.encode(Introduce(terms))) + len(WIRE.encode(Acknowledge((introduced,) * members))) + len(slips)
+    return down, len(WIRE.encode(introduced)) + len(slips)
+
+
+def trips_of_sums(experiment: Experiment, sums: int) -> int:
+    """Return how many round trips so many sums, or plain rounds, take with the opening and the close."""
+    terms = experiment.terms
+    if terms is None:
+        return sums + 1
+    return 2 + (3 if terms.mode is Mode.RESILIENT else 1) * sums + 1
+
+
+def memory_bytes() -> int:
+    """Return the peak of this process's memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def step_seconds(recipe: Recipe, base: Base) -> float:
+    """Return the seconds of one step on random tokens: one to warm up, two to time."""
+    adapted = Adapted(
+        base,
+        layout_of(
+            base, rank=recipe.rank, alpha=recipe.alpha, targets=recipe.targets, adapter_seed=recipe.adapter_seed
+        ),
+    )
+    try:
+        draws = SystemRandomness().uniform(2 * recipe.batch_size * recipe.record_tokens)
+        tokens = (draws * base.model.config.vocab_size).astype(np.int32).reshape(-1, recipe.record_tokens)
+        records = Records(tokens, np.full(len(tokens), recipe.record_tokens, np.int32))
+        schedule = Schedule(
+            steps=1,
+            batch_size=recipe.batch_size,
+            declared_records=2 * recipe.batch_size,
+            learning_rate=recipe.learning_rate,
+            clipping_norm=recipe.clipping_norm,
+            optimizer=recipe.optimizer,
+        )
+        start = np.zeros(recipe.length, np.float32)
+        task = (
+            UnsafePlainSgd(adapted, records, start, schedule)
+            if recipe.epsilon is None or recipe.noise_multiplier is not None
+            else DpSgd(adapted, records, start, schedule, 1.0)
+        )
+        _timed(task)
+        many = replace(task, schedule=replace(schedule, steps=3))
+        return (_timed(many) - _timed(task)) / 2  # two steps more; the check before the first is left out
+    finally:
+        adapted.remove()
+
+
+def _timed(task: DpSgd | UnsafePlainSgd) -> float:
+    began = time.perf_counter()
+    task.draw(SystemRandomness())
+    return time.perf_counter() - began
