@@ -127,6 +127,7 @@ class _Seen(NamedTuple):
     account: str | None
     session: str | None
     number: str | None
+    of: str | None
     answer: str | None
     what: str | None
 
@@ -137,6 +138,7 @@ class _Rules:
     def __init__(self) -> None:
         self._charged: set[tuple[str | None, ...]] = set()
         self._entitled: set[tuple[str, str]] = set()
+        self._paid: set[str] = set()  # numbers of lines
         self._emitted: dict[tuple[str, str], str] = {}
         self.last_emitted = 0
 
@@ -153,6 +155,8 @@ class _Rules:
         self._entitled.add(key)
         if key in self._emitted:
             return f"{seen.kind} after the answer was emitted"
+        if seen.kind == "derived":
+            return None if seen.of in self._paid else "derived from a line that was not charged"
         return self._charge(seen, key) if seen.kind == "charged" else None
 
     def _out(self, key: tuple[str, str], answer: str | None) -> str | None:
@@ -167,6 +171,7 @@ class _Rules:
         if paid in self._charged:
             return "one occasion was charged twice"
         self._charged.add(paid)
+        self._paid.add(str(seen.seq))
         return None
 
 
@@ -248,8 +253,8 @@ def _read(text: str) -> _Seen | None:
     canonical line: names in order, none twice, each text in its one form. All others are parsed.
     """
     if (fast := _FAST(text)) is not None and len(text) <= LONGEST_LINE and fast["kind"] in KINDS:
-        account, answer, at, kind, number, seq, session, what = fast.groups()  # as they stand in the pattern
-        return _Seen(int(seq), at, kind, account, session, number, answer, what)
+        account, answer, at, kind, number, of, seq, session, what = fast.groups()  # as they stand in the pattern
+        return _Seen(int(seq), at, kind, account, session, number, of, answer, what)
     return read_slowly(text)
 
 
@@ -278,12 +283,13 @@ def _pattern() -> str:
     return "{" + "".join(parts)
 
 
-_RULED = frozenset({"charged", "disclosed", "said", "emitted"})
+_RULED = frozenset({"charged", "disclosed", "derived", "said", "emitted"})
 _ASKED = frozenset(_Seen._fields[3:])
 _APART = frozenset({'"count"', '"metric"', '"timing"', '"capability"'})  # what may be charged beside the answer
 _FIELDS = _ASKED | frozenset(  # others are allowed, and slower
     (
         "also",
+        "artefact",
         "asked",
         "collaboration",
         "count",

@@ -8,6 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.artefact import Artefact, Derivation
 from privacy.cleared import Cleared, Disclosed, Released, Said
 from privacy.ledger import Account, Ledger
 from privacy.mechanisms import Mechanism, Unprotected
@@ -49,6 +53,31 @@ class Gate:
         receipt = self.ledger.charge(account, event, occasion, limits)  # on disk before the noise is drawn
         self._drawn.add((*occasion.key, "answer"))
         return Released(mechanism.draw(self.randomness), receipt)
+
+    def keep(
+        self, mechanism: Mechanism[NDArray[np.float32]], shape: str, account: Account, occasion: Occasion
+    ) -> Released[Artefact]:
+        """Charge and draw a value that stays at home, and write down by its digest that it is what was drawn.
+
+        What is made of it later costs nothing more: `derive`. Raises: Refused, and then nothing was charged.
+        """
+        drawn = self.release(mechanism, account, occasion)
+        artefact = Artefact(shape, drawn.value)
+        self.ledger.tie(occasion, artefact.digest)
+        return Released(artefact, drawn.receipt)
+
+    def derive(self, derivation: Derivation[T], account: Account, occasion: Occasion) -> Released[T]:
+        """Write down that something made of an artefact leaves, then make it; nothing is charged.
+
+        Raises: Refused, also where the artefact's digest is not that of a value that was charged.
+        """
+        artefact = derivation.artefact.digest
+        event = self.ledger.paid_for(artefact)
+        limits = self.policy.permit(occasion, noisy=True, summed=occasion.summed, event=event)
+        self._require_first(occasion, "answer")
+        receipt = self.ledger.derive(account, occasion, artefact, limits)
+        self._drawn.add((*occasion.key, "answer"))
+        return Released(derivation.draw(self.randomness), receipt)
 
     def disclose(
         self, value: Unprotected[T], account: Account, occasion: Occasion, kind: Kind = Kind.VALUE

@@ -17,8 +17,8 @@ from typing import TypeVar
 
 from dp_accounting import DpEvent
 
-from privacy.accounting.events import to_json
-from privacy.books import approvals, fingerprint, joining, releases
+from privacy.accounting.events import from_json, to_json
+from privacy.books import approvals, derived, fingerprint, joining, releases
 from privacy.books.accounts import Account, cost_at, find, fresh, listed
 from privacy.books.approvals import Approval
 from privacy.books.book import Book, Clock, Writer
@@ -95,6 +95,20 @@ class Ledger:
     def say(self, account: Account, occasion: Occasion, kind: str = "keys") -> Receipt:
         """Write down a message that holds nothing of the data. Raises: Refused."""
         return self._enter(Release(account, occasion, NO_LIMITS, kind, "said", None))
+
+    def tie(self, occasion: Occasion, artefact: str) -> int:
+        """Write down, by its digest, what was drawn on an occasion that was charged. Raises: Refused."""
+        return self._writer.run(lambda book: derived.tie(book, occasion, artefact))
+
+    def paid_for(self, artefact: str) -> DpEvent:
+        """Return the event that was charged for what has this digest. Raises: Refused if none was."""
+        with self._read() as db:
+            return from_json(derived.paid_for(db, artefact)[1])
+
+    def derive(self, account: Account, occasion: Occasion, artefact: str, limits: Limits = NO_LIMITS) -> Receipt:
+        """Write down that something made of what was charged before leaves; nothing is charged. Raises: Refused."""
+        of = derived.Derived(account, occasion, limits, artefact)
+        return _unless_refused(self._writer.run(lambda book: derived.derive(book, of)))
 
     def require_room(self, account: Account, event: DpEvent, occasion: Occasion, limits: Limits = NO_LIMITS) -> None:
         """Return if `event` would fit into the account now; nothing is charged or reserved.
@@ -250,10 +264,7 @@ class Ledger:
         return Account(own, budget, tuple(others))
 
     def _enter(self, release: Release) -> Receipt:
-        done = self._writer.run(lambda book: releases.enter(book, release))
-        if isinstance(done, Refused):
-            raise done
-        return done
+        return _unless_refused(self._writer.run(lambda book: releases.enter(book, release)))
 
     def _priced(self, account: Account, event: DpEvent, occasion: Occasion, limits: Limits) -> Release:
         """Price the event before the file is held: an integral may take long, and is remembered."""
@@ -299,3 +310,10 @@ def _failing(file: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as broken:
         raise LedgerUnavailable(f"{file.name}: {type(broken).__name__}") from None
+
+
+def _unless_refused(done: Receipt | Refused) -> Receipt:
+    """Return the receipt; what waits for the operator was written down, and is raised only now."""
+    if isinstance(done, Refused):
+        raise done
+    return done

@@ -21,6 +21,7 @@ KINDS = frozenset(
         "opened",  # an account
         "charged",
         "disclosed",
+        "derived",  # made of what was charged before
         "said",  # a message that holds nothing of the data
         "refused",
         "emitted",

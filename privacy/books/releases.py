@@ -137,7 +137,7 @@ def emit(
     if known is None:
         if release.share is not None:
             add_bytes(book, release.share, size)
-        fields = _common(occasion) | {"account": release.fields["account"]}
+        fields = common(occasion) | {"account": release.fields["account"]}
         fields |= {"asked": asked.hex(), "answer": answer.hex(), "size": size}
         book.append("emitted", fields, _EMITTED, occasion.key, release.share)
     return signed(book, sign, key)
@@ -185,7 +185,7 @@ def refuse(book: Book, occasion: Occasion, why: str) -> None:
     then, lines, folded = row or (hour, 0, 0)
     lines = lines if then == hour else 0
     if lines < REFUSED_AN_HOUR:
-        fields = _common(occasion) | {"why": why, "count": folded + 1}
+        fields = common(occasion) | {"why": why, "count": folded + 1}
         book.append("refused", fields, None, occasion.key)
         lines, folded = lines + 1, -1
     book.db.execute("INSERT OR REPLACE INTO refusals VALUES (?, ?, ?, ?)", (partner, hour, lines, folded + 1))
@@ -247,10 +247,10 @@ def _fields(release: Release) -> dict[str, Field]:
     fields |= {"also": json.dumps(also) if also else None, "event": release.event}
     if release.event is not None:
         fields["relation"] = budget.relation.value
-    return _common(release.occasion) | fields
+    return common(release.occasion) | fields
 
 
-def _common(occasion: Occasion) -> dict[str, Field]:
+def common(occasion: Occasion) -> dict[str, Field]:
     """Return what every line of an occasion says; terms and members by their digests."""
     members = "\n".join(sorted(occasion.members))
     return {

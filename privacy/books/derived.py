@@ -1,0 +1,112 @@
+"""Write down what was made of an earlier release: it costs nothing, and names the line that was charged for it.
+
+charged  (session, number)   an event; then a value was drawn, and kept at home
+derived  the same occasion   `of` that line: the value is known by this digest            (`tie`)
+derived  a later occasion    `of` that line: something made of the value leaves for this  (`derive`)
+"""
+
+import json
+import sqlite3
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from privacy.accounting.accountant import ZERO
+from privacy.books.accounts import Account, add_to_share, found_or_opened, require_rate, share_of, whose
+from privacy.books.approvals import awaited
+from privacy.books.book import Book
+from privacy.books.releases import Receipt, common, filled
+from privacy.limits import Limits
+from privacy.occasion import Occasion
+from privacy.refusal import NotApproved, RateExceeded, Refused
+from privacy.trail import stamp
+
+_ARTEFACT, _ANSWER, _EMITTED = "artefact", "answer", "emitted"
+_TIED = (
+    "SELECT e.line, c.line FROM entries e JOIN entries c ON c.seq = json_extract(e.line, '$.of')"
+    " WHERE e.slot = 'artefact' AND json_extract(e.line, '$.artefact') = ? AND c.kind = 'charged'"
+    " ORDER BY e.seq LIMIT 1"
+)
+_TODAY = (
+    "SELECT count(*) FROM entries WHERE kind = 'derived' AND slot = 'answer' AND share = ?"
+    " AND json_extract(line, '$.at') > ?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Describe what is about to leave: made of the artefact with this digest, and of nothing else."""
+
+    account: Account
+    occasion: Occasion
+    limits: Limits
+    artefact: str
+
+
+def tie(book: Book, occasion: Occasion, artefact: str) -> int:
+    """Write down what was drawn on an occasion that was charged, once; return the line's number.
+
+    Raises: Refused where nothing was charged, where it has left, or where another value was drawn.
+    """
+    slots = filled(book.db, *occasion.key)
+    paid, known = slots.get(_ANSWER), slots.get(_ARTEFACT)
+    if paid is None or paid.fields["kind"] != "charged" or _EMITTED in slots:
+        raise Refused("nothing was charged on this occasion, or it has left")
+    if known is not None:
+        if known.fields["artefact"] != artefact:
+            raise Refused("another value was drawn on this occasion")
+        return known.seq
+    fields = common(occasion) | {"account": paid.fields["account"], "artefact": artefact, "of": paid.seq}
+    return book.append("derived", fields, _ARTEFACT, occasion.key, paid.share)
+
+
+def paid_for(db: sqlite3.Connection, artefact: str) -> tuple[int, str]:
+    """Return the number of the line that was charged for this artefact, and its event. Raises: Refused."""
+    row = db.execute(_TIED, (artefact,)).fetchone()
+    if row is None:
+        raise Refused("nothing was charged for this: it is not what was drawn here, or it was changed")
+    charged = json.loads(row[1])
+    return int(charged["seq"]), str(charged["event"])
+
+
+def derive(book: Book, derived: Derived) -> Receipt | NotApproved:
+    """Write down that something made of the artefact leaves, and return its receipt; for the same again the same.
+
+    A partner whose share of epsilon is bounded gets nothing: it was charged to the home itself, and no share.
+    Raises: Refused, and then nothing was written.
+    """
+    occasion = derived.occasion
+    slots = filled(book.db, *occasion.key)
+    seq, event = paid_for(book.db, derived.artefact)
+    fields = common(occasion) | {"account": derived.account.dataset, "artefact": derived.artefact, "of": seq}
+    if _EMITTED in slots:
+        raise Refused("an answer has left on this occasion: another would be a second look at the data")
+    if _ANSWER in slots:
+        if any(slots[_ANSWER].fields.get(name) != value for name, value in fields.items() if value is not None):
+            raise Refused("this letter was charged for something else already")
+        return Receipt(slots[_ANSWER].seq, *occasion.key, event)
+    if derived.limits.epsilon is not None:
+        raise Refused("this partner has a share of epsilon, and what is derived was charged to no share")
+    if derived.limits.approval:
+        refusal = awaited(book, occasion)
+        if refusal is not None:
+            return refusal
+    share = _share(book, derived)
+    return Receipt(book.append("derived", fields, _ANSWER, occasion.key, share), *occasion.key, event)
+
+
+def _share(book: Book, derived: Derived) -> int:
+    """Return the share whose bytes and days this counts with. Raises: RateExceeded."""
+    held, limits = found_or_opened(book, derived.account.dataset, derived.account.budget), derived.limits
+    share = share_of(book.db, held, whose(derived.occasion))
+    require_rate(book, share, limits)
+    if limits.releases_per_day is not None:
+        _require_rare(book.db, book.at, share.id, limits.releases_per_day)
+    share = replace(share, epsilon=limits.epsilon, bytes_per_day=limits.bytes_per_day)
+    return add_to_share(book, held, share, whose(derived.occasion), ZERO(held.judge.orders), 0, 0, None)
+
+
+def _require_rare(db: sqlite3.Connection, now: str, share: int, most: int) -> None:
+    since = stamp(datetime.fromisoformat(now).astimezone(UTC) - timedelta(days=1))
+    today = db.execute(_TODAY, (share, since)).fetchone()[0]
+    if today >= most:
+        raise RateExceeded(f"{today} releases within a day, the policy allows {most}")
