@@ -1,24 +1,25 @@
-"""Read one text column of a folder that Hugging Face `datasets` saved: Arrow streams, without that library.
+"""Read columns of a folder that Hugging Face `datasets` saved: Arrow streams, without that library.
 
 pyarrow is enough, and reads lazily: the library itself would bring pandas, and a pickle in its footsteps.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from privacy.config import ConfigError, nearest
 
 
-def rows(folder: Path, column: str) -> Iterator[str]:
-    """Yield the texts of `column`, split after split, in the order in which they were saved.
+def rows(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+    """Yield each row's file, number (from 1 in each file) and `columns`, split after split, as they were saved.
 
     Raises:  ConfigError, naming the file, and the nearest column for one that is missing.
     """
     for part in _parts(folder):
         for name in _files(part):
-            yield from _texts(part / name, column)
+            for number, row in enumerate(_rows(part / name, columns), start=1):
+                yield part / name, number, row
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -41,7 +42,7 @@ def _files(part: Path) -> list[str]:
     return [str(name) for name in names]
 
 
-def _texts(file: Path, column: str) -> Iterator[str]:
+def _rows(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     try:
         import pyarrow as pa
     except ModuleNotFoundError:
@@ -51,19 +52,14 @@ def _texts(file: Path, column: str) -> Iterator[str]:
     try:
         with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
             known = [str(name) for name in stream.schema.names]
-            if column not in known:
-                raise ConfigError(file, "", f"no column {column} ({nearest(column, known)})")
+            for column in columns:
+                if column not in known:
+                    raise ConfigError(file, "", f"no column {column} ({nearest(column, known)})")
             for batch in stream:
-                for value in batch.column(column):
-                    yield _text(file, column, value.as_py())
+                for values in zip(*(batch.column(column) for column in columns), strict=True):
+                    yield {name: value.as_py() for name, value in zip(columns, values, strict=True)}
     except pa.ArrowInvalid:
         raise ConfigError(file, "", "not an Arrow stream, or not a whole one") from None
-
-
-def _text(file: Path, column: str, value: Any) -> str:
-    if value is not None and not isinstance(value, str):
-        raise ConfigError(file, "", f"expected text in column {column}")
-    return value or ""
 
 
 def _json(file: Path) -> dict[str, Any]:

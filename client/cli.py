@@ -50,6 +50,14 @@ class FormatChoice(StrEnum):
     DATASETS = "datasets"
 
 
+class ContentChoice(StrEnum):
+    """Name what a row of the data is."""
+
+    TEXT = "text"
+    CHAT = "chat"
+    PREFERENCE = "preference"
+
+
 class PartChoice(StrEnum):
     """Name a half of a member."""
 
@@ -68,14 +76,18 @@ def init(
     ledger: Annotated[Path | None, typer.Option(help="The ledger of another home with the same data.")] = None,
     account: Annotated[str | None, typer.Option(help="The name of the data in that ledger.")] = None,
     policy_file: Annotated[Path | None, typer.Option("--policy", help="Start from this policy of yours.")] = None,
+    content: Annotated[ContentChoice, typer.Option(help="What a row of the data is.")] = ContentChoice.TEXT,
+    group_column: Annotated[str | None, typer.Option(help="Whose a row is, for a budget per group.")] = None,
 ) -> None:
     """Make a home: keys, settings, and a policy for you to edit. Nothing is ever written over."""
     from client.data import Format
+    from client.documents import Content
     from client.init import Wishes
     from client.init import init as make_home
 
     with _explained():
-        wishes = Wishes(invitation, model, data, Format(format.value), text_column, ledger, account, policy_file)
+        form, what = Format(format.value), Content(content.value)
+        wishes = Wishes(invitation, model, data, form, text_column, ledger, account, policy_file, what, group_column)
         settings = make_home(home, wishes)
     typer.echo(f"{home}: the home of {settings.member}, about {settings.data.declared_documents} documents.")
     typer.echo(f"Read and edit {home / 'policy.toml'}; then: parley member up {home}")

@@ -1,6 +1,7 @@
-"""Read a member's documents from disk and cut them into records of a fixed number of tokens.
+"""Read a member's documents from disk and cut texts into records of a fixed number of tokens.
 
 A record is a window of one document: the unit that record-level privacy protects. No token is in two records.
+Conversations and choices become records in `conversations.py`.
 Learns:  who reads an error: the file, a line or byte number, a column's name; never content.
 """
 
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.config import ConfigError, nearest
+from client.documents import Columns, Content, Document, as_document
+from privacy.config import ConfigError
 
+_TEXTS = Columns()
 _PIECE = 2**16  # characters given to a tokenizer at once: its bookkeeping takes a hundred bytes for each
 
 
@@ -31,35 +34,95 @@ class Format(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Hold records of one width.
+    """Hold rows of one width, and whose they are.
 
-    Shapes:  tokens (records, record_tokens) int32, zeros after the end; lengths (records,) int32, at least 2.
+    Shapes:  tokens (rows, record_tokens) int32, zeros after the end; lengths (rows,) int32, at least 2; owner
+             (rows,) int32, the privacy unit of each row, 0 to units - 1 and none of them without a row, or None:
+             each row is its own; counted (rows, record_tokens) bool, the tokens that are to be predicted, or None:
+             all but the first; weights (rows,) float64, by which each row's summed loss is multiplied, or None: it
+             is divided by the number of its counted tokens.
+
+    With `paired`, rows 2k and 2k + 1 are one example: the chosen answer and the rejected one. `left_out` documents
+    had nothing to train on; like all the rest that is no one else's business.
     """
 
     tokens: NDArray[np.int32] = field(repr=False)
     lengths: NDArray[np.int32] = field(repr=False)
+    owner: NDArray[np.int32] | None = field(default=None, repr=False)
+    counted: NDArray[np.bool_] | None = field(default=None, repr=False)
+    weights: NDArray[np.float64] | None = field(default=None, repr=False)
+    paired: bool = False
+    left_out: int = field(default=0, repr=False)
 
     def __len__(self) -> int:
         return int(self.lengths.size)
 
+    @property
+    def units(self) -> int:
+        """Return how many privacy units there are."""
+        return len(self) if self.owner is None else int(self.owner.max(initial=-1)) + 1
+
+    @property
+    def rows_per_example(self) -> int:
+        """Return how many rows one example takes: a unit's gradient is divided by the number of its examples."""
+        return 2 if self.paired else 1
+
+    def rows_of(self, units: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the rows of these privacy units, in ascending order."""
+        if self.owner is None:
+            return np.sort(units)
+        wanted = np.zeros(self.units, dtype=np.bool_)
+        wanted[units] = True
+        return np.flatnonzero(wanted[self.owner])
+
     def take(self, chosen: NDArray[np.intp]) -> "Records":
-        """Return the records at these indices, in this order."""
-        return Records(self.tokens[chosen], self.lengths[chosen])
+        """Return the rows at these indices, in this order; owners keep their numbers."""
+        return Records(
+            self.tokens[chosen],
+            self.lengths[chosen],
+            None if self.owner is None else self.owner[chosen],
+            None if self.counted is None else self.counted[chosen],
+            None if self.weights is None else self.weights[chosen],
+            self.paired,
+        )
 
 
-def cut(documents: Iterable[str], tokenizer: Any, record_tokens: int) -> Records:
+class Owners:
+    """Number the groups of rows in the order in which they first have one."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def number(self, document: Document) -> int:
+        """Return the number of the group that a document belongs to. Raises: ConfigError if it names none."""
+        if document.group is None:
+            raise ConfigError(document.file, document.place, "no group: name the column in data.group_column")
+        return self._numbers.setdefault(document.group, len(self._numbers))
+
+
+def cut(documents: Iterable[str | Document], tokenizer: Any, record_tokens: int, *, grouped: bool = False) -> Records:
     """Cut each document into windows of `record_tokens` tokens; the last one is padded.
 
-    A window of a single token predicts nothing and is left out. The order is that of the documents.
+    A window of a single token predicts nothing and is left out. The order is that of the documents. With `grouped`
+    the rows belong to their documents' groups; else each is a unit of its own.
+    Raises:  ConfigError for a document without a group where groups are asked for.
     """
     if record_tokens < 2:
         raise ValueError("record_tokens: expected at least 2")
     blocks, lengths = [np.zeros((0, record_tokens), np.int32)], [np.zeros(0, np.int32)]
-    for document in documents:
-        block, length = _windows(encode(document, tokenizer), record_tokens)
-        blocks.append(block[length >= 2])
-        lengths.append(length[length >= 2])
-    return Records(np.concatenate(blocks), np.concatenate(lengths))
+    owner, owners, left_out = [np.zeros(0, np.int32)], Owners(), 0
+    for document in map(as_document, documents):
+        block, length = _windows(encode(document.text, tokenizer), record_tokens)
+        kept = length >= 2
+        if not kept.any():
+            left_out += 1
+            continue
+        blocks.append(block[kept])
+        lengths.append(length[kept])
+        if grouped:
+            owner.append(np.full(int(kept.sum()), owners.number(document), np.int32))
+    whose = np.concatenate(owner) if grouped else None
+    return Records(np.concatenate(blocks), np.concatenate(lengths), whose, left_out=left_out)
 
 
 def encode(document: str, tokenizer: Any) -> NDArray[np.int32]:
@@ -75,30 +138,41 @@ def encode(document: str, tokenizer: Any) -> NDArray[np.int32]:
 
 
 def documents(path: Path, form: Format = Format.AUTO, column: str = "text") -> Iterator[str]:
-    """Yield the documents at `path` in a fixed order, those without any text left out; at least one.
+    """Yield the texts at `path` in a fixed order, those without any text left out; at least one.
 
     Raises:  ConfigError, naming the file and the line, byte or column, if it is missing, empty or no text.
     """
+    for document in read(path, form, Columns(text=column)):
+        if document.text.strip():
+            yield document.text
+
+
+def read(path: Path, form: Format = Format.AUTO, columns: Columns = _TEXTS) -> Iterator[Document]:
+    """Yield all that stands at `path` in a fixed order, what is empty too; at least one has words in it.
+
+    Raises:  ConfigError, naming the file and the line, byte or column, if it is missing, empty or not as expected.
+    """
     if not path.exists():
         raise ConfigError(path, "", "no such file or folder")
-    match _recognise(path) if form is Format.AUTO else form:
-        case Format.JSONL:
-            found = _jsonl(path, column)
-        case Format.FOLDER:
-            found = _folder(path)
-        case Format.DATASETS:
-            from client.arrow import rows  # late: pyarrow is an optional dependency
-
-            found = rows(path, column)
-        case _:
-            found = iter([_text(path)])
+    form = _recognise(path) if form is Format.AUTO else form
     empty = True
-    for document in found:
-        if document.strip():
-            empty = False
-            yield document
+    for document in _found(path, form, columns):
+        empty = empty and not document.text.strip()
+        yield document
     if empty:
         raise ConfigError(path, "", "no text in it")
+
+
+def _found(path: Path, form: Format, columns: Columns) -> Iterator[Document]:
+    match form:
+        case Format.JSONL:
+            return _jsonl(path, columns)
+        case Format.DATASETS:
+            return _saved(path, columns)
+    if columns.content is not Content.TEXT or columns.group is not None:
+        raise ConfigError(path, "", "expected JSONL or a saved data set: texts by themselves have no columns")
+    found = _folder(path) if form is Format.FOLDER else iter([_text(path)])
+    return (Document(text) for text in found)
 
 
 def edition(path: Path) -> tuple[tuple[str, int, int, int], ...]:
@@ -142,24 +216,30 @@ def _folder(path: Path) -> Iterator[str]:
             yield _text(names[name])
 
 
-def _jsonl(path: Path, column: str) -> Iterator[str]:
+def _jsonl(path: Path, columns: Columns) -> Iterator[Document]:
     for number, line in enumerate(_text(path).split("\n"), start=1):  # U+2028 may stand inside a JSON string
         if line.strip():
-            yield _field(path, number, line, column)
+            place = f"line {number}"
+            yield columns.document(_row(path, place, line), str(path), place)
 
 
-def _field(path: Path, number: int, line: str, column: str) -> str:
+def _row(path: Path, place: str, line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (json.JSONDecodeError, RecursionError):
         row = None
     if not isinstance(row, dict):
-        raise ConfigError(path, f"line {number}", "expected a JSON object")
-    if column not in row:
-        raise ConfigError(path, f"line {number}", f"no column {column} ({nearest(column, list(row))})")
-    if not isinstance(row[column], str):
-        raise ConfigError(path, f"line {number}", f"expected text in column {column}")
-    return str(row[column])
+        raise ConfigError(path, place, "expected a JSON object")
+    return row
+
+
+def _saved(path: Path, columns: Columns) -> Iterator[Document]:
+    from client.arrow import rows  # late: pyarrow is an optional dependency
+
+    for file, number, row in rows(path, columns.names):
+        if columns.content is Content.TEXT and row[columns.text] is None:
+            row[columns.text] = ""  # a null is an empty text in such a data set
+        yield columns.document(row, str(file), f"row {number}")
 
 
 def _pieces(document: str) -> Iterator[str]:

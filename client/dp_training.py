@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from client.data import Records
 from client.model import Adapted
-from client.training.clipping import Clipper, torch_threads
+from client.training.clipping import MEAN_LOSS, Clipper, Loss, torch_threads
 from client.training.optimisers import OPTIMISERS, optimiser
 from privacy.randomness import Randomness
 
@@ -73,6 +73,7 @@ class DpSgd:
     start: Delta
     schedule: Schedule
     noise_multiplier: float
+    loss: Loss = MEAN_LOSS
 
     def __post_init__(self) -> None:
         if not 0 < self.noise_multiplier < np.inf:
@@ -86,7 +87,7 @@ class DpSgd:
 
     def draw(self, randomness: Randomness) -> Delta:
         """Return the delta, shape (size,) float32."""
-        clipper = Clipper(self.adapted, self.schedule.clipping_norm, self.schedule.micro_batch)
+        clipper = Clipper(self.adapted, self.schedule.clipping_norm, self.schedule.micro_batch, self.loss)
         deviation = self.noise_multiplier * self.schedule.clipping_norm
         return _train(clipper, self, lambda total: total + deviation * randomness.normal(total.size), randomness)
 
@@ -102,10 +103,11 @@ class UnsafePlainSgd:
     records: Records
     start: Delta
     schedule: Schedule
+    loss: Loss = MEAN_LOSS
 
     def draw(self, randomness: Randomness) -> Delta:
         """Return the delta, shape (size,) float32."""
-        clipper = Clipper(self.adapted, None, self.schedule.micro_batch)
+        clipper = Clipper(self.adapted, None, self.schedule.micro_batch, self.loss)
         return _train(clipper, self, lambda total: total, randomness)
 
 

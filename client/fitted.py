@@ -5,6 +5,8 @@ from typing import Protocol
 
 from client.data import Records
 from client.model import Adapted
+from privacy.units import Unit
+from protocols.weights.recipe import Objective
 
 
 class Shape(Protocol):
@@ -41,6 +43,14 @@ class Shape(Protocol):
     @property
     def record_tokens(self) -> int:
         """Return the tokens of a record."""
+
+    @property
+    def unit(self) -> Unit:
+        """Return what is protected."""
+
+    @property
+    def objective(self) -> Objective:
+        """Return what the records are trained for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from client.data import cut
+from client.conversations import records_of
 from client.declared import Declared
+from client.documents import Document, text_of
 from client.fitted import Fitted, Shape
 from client.homes import VISITS
 from client.model import Adapted, Base, layout_of
@@ -53,7 +54,7 @@ class House:
 
     member: MemberId
     base: Base
-    documents: Callable[[], Iterable[str]]
+    documents: Callable[[], Iterable[str | Document]]
     declared: Declared
     policy: Callable[[], Policy]
     ledger: Ledger
@@ -78,7 +79,7 @@ class House:
         """Return on whose budgets the data draws: by its documents, whatever they are called now."""
         edition = self.edition()
         if self._known is None or self._known[0] != edition:
-            self._known = edition, self.ledger.recognise(self.dataset, self.documents())
+            self._known = edition, self.ledger.recognise(self.dataset, map(text_of, self.documents()))
         name, *others = self._known[1]
         return Account(name, budget, tuple(others))
 
@@ -95,18 +96,18 @@ class House:
     def fit(self, recipe: Shape) -> Fitted:
         """Return model and records made ready for `recipe`; the last ones are kept while the data stays as it is.
 
-        Raises: PeerError for a recipe that does not fit this model or asks for too much; LocalError for a model
-                that mixes the records of a batch.
+        Raises: PeerError for a recipe that does not fit this model or data, or asks for too much; LocalError for a
+                model that mixes the records of a batch; ConfigError for a row that does not fit.
         """
         adapter = (recipe.layout, recipe.base, recipe.record_tokens, recipe.length, recipe.rank, recipe.alpha)
-        key = (*adapter, self.edition())
+        key = (*adapter, recipe.objective, recipe.unit, self.edition())
         if self._fitted is not None and self._fitted[0] == key:
             return self._fitted[1]
         adapted = self._adapt(recipe)
         try:
             # Before the gate: a model on which clipping bounds nothing must cost no budget.
             Clipper(adapted, None, 1).check_isolation(np.zeros(recipe.length), recipe.record_tokens)
-            fitted = Fitted(adapted, cut(self.documents(), self.base.tokenizer, recipe.record_tokens))
+            fitted = Fitted(adapted, records_of(recipe, self.documents(), self.base.tokenizer))
         except BaseException:
             adapted.remove()
             raise

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from client.data import Format, documents
+from client.data import Format, read
 from client.declared import Declared, declare
+from client.documents import Columns, Content
 from client.folder import Folder, Road, make_private_folder, write_private
 from client.invitation import Invitation
 from client.mailbox import ShelfUnavailable, SqliteShelf
@@ -44,6 +45,13 @@ class Wishes:
     ledger: Path | None = None
     account: str | None = None
     policy: Path | None = None
+    content: Content = Content.TEXT
+    group_column: str | None = None
+
+    @property
+    def columns(self) -> Columns:
+        """Return which columns of a row mean what."""
+        return Columns(self.content, self.text_column, self.group_column)
 
 
 def init(root: Path, wishes: Wishes) -> Settings:
@@ -81,6 +89,9 @@ def _settings(invitation: Invitation, wishes: Wishes) -> Settings:
             declared_tokens=declared.tokens,
             format=wishes.format,
             text_column=wishes.text_column,
+            content=wishes.content,
+            group_column=wishes.group_column,
+            declared_groups=declared.groups,
         ),
         ledger=wishes.ledger.absolute() if wishes.ledger else Path("ledger.db"),
     )
@@ -88,8 +99,8 @@ def _settings(invitation: Invitation, wishes: Wishes) -> Settings:
 
 def _declared(model: str, wishes: Wishes) -> Declared:
     """Count the data by the model's own tokenizer. Raises: ConfigError for either."""
-    found = documents(wishes.data, wishes.format, wishes.text_column)
-    first = next(found)  # before anything heavy is loaded: is there text at all?
+    found = read(wishes.data, wishes.format, wishes.columns)
+    first = next(d for d in found if d.text.strip())  # before anything heavy is loaded: is there text at all?
     return declare(chain((first,), found), load_tokenizer(model))
 
 

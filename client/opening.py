@@ -7,7 +7,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from client.data import documents, edition
+from client.data import edition
+from client.data import read as read_data
+from client.documents import Document
 from client.folder import Folder
 from client.mailbox import SqliteShelf
 from client.roster import approved_roster
@@ -42,10 +44,10 @@ def open_home(folder: Folder, settings: Settings) -> Opened:
     """Load everything once. Raises: ConfigError for what the operator can mend."""
     data = settings.data
 
-    def read() -> Iterator[str]:
-        return documents(data.path, data.format, data.text_column)
+    def read() -> Iterator[Document]:
+        return read_data(data.path, data.format, data.columns)
 
-    next(read())  # is it there, and is it text?
+    next(d for d in read() if d.text.strip())  # is it there, and is it text?
     identity, coordinator = identity_of(folder), _coordinator(folder, settings)
     Policy.load(folder.policy)
     shelf, ledger = SqliteShelf(folder.mailbox), _ledger(folder, settings)

@@ -8,19 +8,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from privacy.config import ConfigError
 from privacy.refusal import Refused
 
 LOG = logging.getLogger("parley.member")
 
 
 def describe(error: BaseException) -> str:
-    """Return the types and places of `error` and its causes, and no words but those of our own refusals."""
+    """Return the types and places of `error` and its causes, and no words but our own."""
     parts: list[str] = []
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
-        said = f": {current}" if isinstance(current, Refused) else ""  # our own words: names, counts and limits
+        ours = isinstance(current, (Refused, ConfigError))  # our own words: names, places, counts and limits
+        said = f": {current}" if ours else ""
         parts.append(f"{type(current).__name__} at {_place(current.__traceback__)}{said}")
         current = current.__cause__ or current.__context__
     return ", from ".join(parts)

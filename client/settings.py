@@ -4,10 +4,12 @@ import json
 import os
 import stat
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from client.data import Format
 from client.declared import Declared
+from client.documents import Columns, Content
 from client.invitation import is_address, is_name
 from privacy.config import ConfigError, read_config
 
@@ -27,23 +29,40 @@ class CoordinatorSettings:
             raise ValueError("address: expected host:port")
 
 
+class Dtype(Enum):
+    """Name the type of the base model's weights in memory: as they were saved, or another."""
+
+    AUTO = "auto"
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """Say which model this home loads: a folder, or an id in the local cache of models."""
+    """Say which model this home loads: a folder, or an id in the local cache of models; and how it is kept.
+
+    `bits` 4 or 8 keeps the base weights in so many, where bitsandbytes is installed; only the adapter is trained.
+    """
 
     name: str
     threads: int = 1
+    dtype: Dtype = Dtype.AUTO
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ValueError("threads: expected at least 1")
+        if self.bits not in (None, 4, 8):
+            raise ValueError("bits: expected 4 or 8")
 
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
     """Say where the private records are, and what about them is public.
 
-    `account` names the data in the ledger. The declared numbers are public: they set the sampling rate.
+    `account` names the data in the ledger. The declared numbers are public: they set the sampling rate. `content`
+    says what a row is; `group_column` whose it is, for the unit "group". The share `validation` of the documents is
+    never trained on: what members choose by is measured there.
     """
 
     path: Path
@@ -52,17 +71,51 @@ class DataSettings:
     declared_tokens: int
     format: Format = Format.AUTO
     text_column: str = "text"
+    content: Content = Content.TEXT
+    group_column: str | None = None
+    declared_groups: int = 0
+    validation: float = 0.0
 
     def __post_init__(self) -> None:
         if self.declared_documents < 1 or self.declared_tokens < 1:
             raise ValueError("declared_documents, declared_tokens: expected at least 1")
         if not self.account:
             raise ValueError("account: expected a name")
+        if (self.group_column is None) is not (self.declared_groups == 0) or self.declared_groups < 0:
+            raise ValueError("declared_groups: expected at least 1 with a group_column, and none without")
+        if not 0 <= self.validation < 1:
+            raise ValueError("validation: expected at least 0, and less than 1")
 
     @property
     def declared(self) -> Declared:
         """Return the public size of the data."""
-        return Declared(self.declared_documents, self.declared_tokens)
+        return Declared(self.declared_documents, self.declared_tokens, self.declared_groups)
+
+    @property
+    def columns(self) -> Columns:
+        """Return which columns of a row mean what."""
+        return Columns(self.content, self.text_column, self.group_column)
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalSettings:
+    """Give the shape and the training of the adapter that stays at home: see `client/personal.py`.
+
+    Units:  `steps` after each round, of `batch_size` rows.
+    """
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+    steps: int
+    learning_rate: float
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.rank, self.steps, self.batch_size) < 1 or not self.targets:
+            raise ValueError("rank, steps, batch_size, targets: expected at least one")
+        if not (0 < self.alpha < 1e6 and 0 < self.learning_rate < 1e6):
+            raise ValueError("alpha, learning_rate: expected a positive number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +152,7 @@ class Settings:
     door: DoorSettings = DoorSettings()
     page: PageSettings = PageSettings()
     unsafe_seed: int | None = None
+    personal: PersonalSettings | None = None
 
     def __post_init__(self) -> None:
         if not is_name(self.member):
@@ -167,17 +221,19 @@ key = {_toml(coordinator.key)}  # letters signed with another key are refused
 [model]
 name = {_toml(settings.model.name)}  # a folder as transformers saves it, or the id of a model in the local cache
 threads = {settings.model.threads}  # of the processor, for training
-
+{_kept(settings.model)}
 [data]
 path = {_toml(str(data.path))}
 format = {_toml(data.format.value)}  # auto, jsonl, text, folder, datasets
 text_column = {_toml(data.text_column)}  # where the text is, in jsonl and datasets
+{_rows(data)}\
 account = {_toml(data.account)}  # the name of this data in the ledger; a new name is a new budget: do not change it
 # How much data there is, roughly. These numbers are PUBLIC: they set the sampling rate that epsilon rests on.
 # They were counted and rounded down to two digits. Keep them fixed while the data changes a little.
 declared_documents = {data.declared_documents}
 declared_tokens = {data.declared_tokens}
-
+{_groups(data)}
+{_personal(settings.personal)}
 {_door(settings)}
 {_page(settings.page)}"""
 
@@ -198,6 +254,47 @@ def _seed(seed: int | None) -> str:
         if seed is None
         else f"unsafe_seed = {seed}  # all randomness comes from it, noise included: no protection\n"
     )
+
+
+def _kept(model: ModelSettings) -> str:
+    """Return how the weights are kept in memory, commented out where nothing was chosen."""
+    dtype = model.dtype.value if model.dtype is not Dtype.AUTO else "bfloat16"
+    lines = (
+        (model.dtype is not Dtype.AUTO, f"dtype = {_toml(dtype)}  # of the weights in memory; auto is as saved"),
+        (model.bits is not None, f"bits = {model.bits or 8}  # 4 or 8 for the base weights; needs bitsandbytes"),
+    )
+    return "".join(f"{'' if chosen else '# '}{line}\n" for chosen, line in lines)
+
+
+def _rows(data: DataSettings) -> str:
+    """Return what a row is and whose, commented out where it is plain text of nobody."""
+    told = (
+        (data.content is not Content.TEXT, f"content = {_toml(data.content.value)}", "text, chat or preference"),
+        (data.group_column is not None, f"group_column = {_toml(data.group_column or 'user')}",
+         "whose a row is, for a budget per group; another column is another promise: do not change it"),
+        (data.validation > 0, f"validation = {data.validation or 0.1}", "share of the documents never trained on"),
+    )  # fmt: skip
+    return "".join(f"{'' if chosen else '# '}{line}  # {why}\n" for chosen, line, why in told)
+
+
+def _groups(data: DataSettings) -> str:
+    return f"declared_groups = {data.declared_groups}\n" if data.group_column is not None else ""
+
+
+def _personal(personal: PersonalSettings | None) -> str:
+    """Return the table of the private adapter, commented out where there is none."""
+    p = personal or PersonalSettings(4, 8.0, ("q_proj", "v_proj"), 20, 0.001)
+    targets = ", ".join(_toml(target) for target in p.targets)
+    lines = (
+        "[personal]  # an adapter beside the shared one: trained here after each round, and never sent",
+        f"rank = {p.rank}",
+        f"alpha = {p.alpha}",
+        f"targets = [{targets}]",
+        f"steps = {p.steps}  # after a round",
+        f"learning_rate = {p.learning_rate}",
+        f"batch_size = {p.batch_size}",
+    )
+    return "".join(f"{'' if personal else '# '}{line}\n" for line in lines)
 
 
 def _door(settings: Settings) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,16 +21,43 @@ _BEYOND_MEASURE = 1e30
 _IGNORED = -100
 
 
+class Loss(Protocol):
+    """Be what is made small: one loss for each row, which couples no row with any of another privacy unit."""
+
+    def prepared(self, adapted: Adapted, records: Records, rows: NDArray[np.intp]) -> Records:
+        """Return the records, with whatever these rows' losses need beside them at the point where `adapted` is."""
+
+    def losses(self, model: Any, tokens: Any, lengths: Any, counted: Any, weights: Any) -> Any:
+        """Return the losses, shape (rows,), of tokens (rows, tokens); `counted` and `weights` as in `Records`."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeanLoss:
+    """Predict the next token: the mean over a row's counted tokens."""
+
+    def prepared(self, adapted: Adapted, records: Records, rows: NDArray[np.intp]) -> Records:  # noqa: ARG002
+        """Return the records as they are."""
+        return records
+
+    def losses(self, model: Any, tokens: Any, lengths: Any, counted: Any, weights: Any) -> Any:
+        """Return each row's loss, shape (rows,)."""
+        return record_losses(model, tokens, lengths, counted, weights)
+
+
+MEAN_LOSS = MeanLoss()
+
+
 @dataclass(frozen=True, slots=True)
 class Clipper:
     """Compute sums of per-record gradients of B at one point; `norm` None means unclipped, which protects nothing.
 
-    Trusts:  the model keeps the records of a batch apart, which `check_isolation` tests.
+    Trusts:  `loss` couples no two units; the model keeps the records of a batch apart, which `check_isolation` tests.
     """
 
     adapted: Adapted
     norm: float | None
     micro_batch: int
+    loss: Loss = MEAN_LOSS
 
     def sum(self, point: Sum, records: Records, chosen: NDArray[np.intp]) -> Sum:
         """Return the sum of the clipped gradients of the chosen records at `point`, shape (size,) float64.
@@ -42,6 +70,7 @@ class Clipper:
             return total
         self.adapted.set(point)
         tape = Tape()
+        records = self.loss.prepared(self.adapted, records, chosen)
         ordered = chosen[np.argsort(records.lengths[chosen], kind="stable")]
         with per_record(self.adapted, tape):
             for start in range(0, ordered.size, self.micro_batch):
@@ -78,28 +107,39 @@ class Clipper:
         length = int(records.lengths.max())
         tokens = torch.from_numpy(records.tokens[:, :length].astype(np.int64))
         device = self.adapted.a(self.adapted.layout.slots[0].name).device
-        losses = record_losses(
-            self.adapted.base.model, tokens.to(device), torch.from_numpy(records.lengths).to(device)
+        counted = None if records.counted is None else torch.from_numpy(records.counted[:, :length]).to(device)
+        weights = None if records.weights is None else torch.from_numpy(records.weights).float().to(device)
+        losses = self.loss.losses(
+            self.adapted.base.model, tokens.to(device), torch.from_numpy(records.lengths).to(device), counted, weights
         )
         losses.sum().backward()
         names = [slot.name for slot in self.adapted.layout.slots]
         return tape.take(names, len(records)).cpu()
 
 
-def record_losses(model: torch.nn.Module, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Return each record's mean loss over its own tokens, shape (records,), in nats per token.
+def record_losses(
+    model: torch.nn.Module,
+    tokens: torch.Tensor,
+    lengths: torch.Tensor,
+    counted: torch.Tensor | None = None,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return each record's loss over its own tokens, shape (records,): their mean, in nats per token.
 
-    Never the loss that transformers computes from `labels`: that one divides by the tokens of the whole batch, so
-    that taking a record away rescales all others. Padding stands to the right, where a causal model does not look.
+    Only `counted` tokens (records, tokens), where it is given, are predicted. With `weights` (records,) the sum is
+    multiplied by them, in the place of the mean. Never the loss that transformers computes from `labels`: that one
+    divides by the tokens of the whole batch, so that taking a record away rescales all others. Padding stands to the
+    right, where a causal model does not look.
     """
     inside = torch.arange(tokens.shape[1], device=tokens.device)[None] < lengths[:, None]  # (records, tokens)
+    inside = inside if counted is None else inside & counted
     logits = model(input_ids=tokens, use_cache=False).logits[:, :-1]  # (records, tokens - 1, vocabulary)
     targets = tokens[:, 1:].masked_fill(~inside[:, 1:], _IGNORED)
     flat = functional.cross_entropy(
         logits.flatten(0, 1).float(), targets.flatten(), ignore_index=_IGNORED, reduction="none"
     )
-    counts = (lengths - 1).clamp(min=1)
-    return flat.view(targets.shape).sum(dim=1) / counts
+    sums = flat.view(targets.shape).sum(dim=1)
+    return sums / inside[:, 1:].sum(dim=1).clamp(min=1) if weights is None else sums * weights
 
 
 def clipped_sum(gradients: torch.Tensor, norm: float | None) -> Sum:
