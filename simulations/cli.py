@@ -96,19 +96,41 @@ def run(
 
 @app.command()
 def report(
-    figures: Annotated[Path, typer.Argument(help="A report.json that a demo or a simulation wrote.")],
+    figures: Annotated[list[Path], typer.Argument(help="The report.json of a demo or a simulation; or several.")],
     html: Annotated[Path | None, typer.Option(help="Write the page to this file.")] = None,
 ) -> None:
-    """Show a comparison again, and write its page."""
+    """Show a comparison again, and write its page; several runs on the same silos are put side by side."""
     with _errors():
         from rich.console import Console
 
         from simulations.report import read_json, show, write_page
+        from simulations.side_by_side import show_side_by_side, verdicts, write_side_by_side
 
-        comparison = read_json(figures)
-        show(comparison, Console())
+        runs = [(file, read_json(file)) for file in figures]
+        if len(runs) > 1:
+            found = verdicts(runs)
+            show_side_by_side(found, Console())
+            if html is not None:
+                write_side_by_side(found, html)
+            return
+        show(runs[0][1], Console())
         if html is not None:
-            write_page(comparison, html)
+            write_page(runs[0][1], html)
+
+
+@app.command()
+def scenarios(
+    name: Annotated[str, typer.Argument(help="A set of experiments: weights, or a folder of experiment files.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the reports.")],
+    html: Annotated[Path | None, typer.Option(help="Write the page of all to this file.")] = None,
+) -> None:
+    """Simulate a set of experiments on the same silos, and put them side by side."""
+    with _errors():
+        from rich.console import Console
+
+        from simulations.scenarios import run_scenarios
+
+        run_scenarios(name, out, html, Console())
 
 
 @member_policy.command("check")

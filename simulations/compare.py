@@ -56,6 +56,7 @@ def compared(
         startup_seconds=timing.startup,
         saw=what_the_coordinator_saw(experiment),
         warnings=tuple(_warnings(experiment)),
+        collaboration=experiment.collaboration.name,
     )
 
 

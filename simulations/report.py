@@ -18,7 +18,7 @@ from privacy.config import ConfigError
 from privacy.units import Guarantee, Relation, Unit
 from simulations.figures import Bar, bars
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --ink: #1d2733; --paper: #fdfdfb; --faint: #69737d; --line: #d8dcdf;
   --base: #a9b1b8; --alone: #c98a3d; --together: #2f7d6b; --pooled: #5b6fae; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8eb; --paper: #14191e; --faint: #97a1aa; --line: #323a42; } }
@@ -79,6 +79,7 @@ class Comparison:
     startup_seconds: float
     saw: tuple[str, ...]
     warnings: tuple[str, ...]
+    collaboration: str = "average"
 
     @property
     def best_alone(self) -> float:
@@ -91,6 +92,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     c = comparison
     return {
         "experiment": c.experiment,
+        "collaboration": c.collaboration,
         "road": c.road,
         "warnings": list(c.warnings),
         "members": [_member_json(m) for m in c.members],
@@ -171,6 +173,7 @@ def _comparison(tree: Any) -> Comparison:
         startup_seconds=tree["startup_seconds"],
         saw=tuple(tree["coordinator_saw"]),
         warnings=tuple(tree["warnings"]),
+        collaboration=tree["collaboration"],
     )
 
 
@@ -214,7 +217,7 @@ def write_page(comparison: Comparison, file: Path) -> None:
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width"><title>Parley: '
-        f"{escape(c.experiment)}</title><style>{_STYLE}</style></head><body>"
+        f"{escape(c.experiment)}</title><style>{STYLE}</style></head><body>"
         f'<h1>{escape(c.experiment)}</h1><p class="faint">{escape(c.road)}</p>{warnings}'
         f"<figure>{_mixed_chart(c)}<figcaption>Held-out text of all members in equal parts; nobody trained on it."
         f"</figcaption></figure><figure>{_own_chart(c)}"

@@ -1,0 +1,122 @@
+"""Put several runs on the same silos side by side, and say where collaboration does not help.
+
+Runs are compared by perplexity on the held-out text of all members in equal parts, each with its own yardsticks: the
+best member alone and all data pooled, both trained under the run's own privacy.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from privacy.config import ConfigError
+from privacy.units import Guarantee
+from simulations.report import STYLE, Comparison
+
+_SAME = 1e-9  # nats: the base judged on the same text gives the same loss
+_COLUMNS = (
+    "run", "collaboration", "epsilon", "base", "best alone", "together", "pooled", "kB sent a member", "seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Say what one run came to: perplexities, and in a sentence whether it was worth while."""
+
+    run: Comparison
+    base: float
+    alone: float
+    together: float
+    pooled: float
+
+    @property
+    def sentence(self) -> str:
+        """Return the sentence."""
+        r = self.run
+        best = min(r.members, key=lambda m: m.mixed_alone).name
+        if self.together >= self.base:
+            return f"{r.experiment}: collaboration does not help: the base model alone is as good or better"
+        if self.together >= self.alone:
+            by = _percent(self.together, self.alone)
+            return f"{r.experiment}: collaboration does not help: {best} alone is better, by {by}"
+        gain = f"better than {best} alone, the best, by {_percent(self.alone, self.together)}"
+        more = self.pooled < self.together
+        pooled = f"{_percent(self.together, self.pooled)} more" if more else "no more"
+        return f"{r.experiment}: {gain}; pooled data would give {pooled}"
+
+
+def verdicts(runs: Sequence[tuple[Path, Comparison]]) -> list[Verdict]:
+    """Return a verdict for each run, the best first. Raises: ConfigError if they are not on the same silos."""
+    first = runs[0][1]
+    names = [m.name for m in first.members]
+    for file, run in runs:
+        if [m.name for m in run.members] != names or abs(run.mixed_base - first.mixed_base) > _SAME:
+            raise ConfigError(file, "", "other members, text or base model than the first report's")
+    found = [
+        Verdict(r, *(math.exp(x) for x in (r.mixed_base, r.best_alone, r.mixed_together, r.mixed_pooled)))
+        for _, r in runs
+    ]
+    return sorted(found, key=lambda v: v.together)
+
+
+def show_side_by_side(found: Sequence[Verdict], console: Console) -> None:
+    """Print the table, and a sentence for each run."""
+    table = Table(title="the same silos", caption="held-out text of all members: perplexity a token; lower is better")
+    for i, heading in enumerate(_COLUMNS):
+        table.add_column(heading, justify="left" if i < 2 else "right")
+    for v in found:
+        table.add_row(*_row(v))
+    console.print(table)
+    for line in _lines(found):
+        console.print(line, style="dim", highlight=False, markup=False)
+
+
+def write_side_by_side(found: Sequence[Verdict], file: Path) -> None:
+    """Write one HTML file that needs nothing else."""
+    head = "".join(f"<th>{escape(h)}</th>" for h in _COLUMNS)
+    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in _row(v)) + "</tr>" for v in found)
+    notes = "".join(f"<li>{escape(line)}</li>" for line in _lines(found))
+    file.write_text(
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
+        f' content="width=device-width"><title>Parley: side by side</title><style>{STYLE}</style></head><body>'
+        "<h1>The same silos, side by side</h1><p class='faint'>Perplexity a token on the held-out text of all members"
+        f"; lower is better.</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"<ul>{notes}</ul></body></html>",
+        encoding="utf-8",
+    )
+
+
+def _row(v: Verdict) -> list[str]:
+    sent = max(m.bytes_sent for m in v.run.members) / 1e3
+    figures = [f"{x:.4f}" for x in (v.base, v.alone, v.together, v.pooled)]
+    return [v.run.experiment, v.run.collaboration, _epsilon(v.run), *figures, f"{sent:.1f}", f"{v.run.seconds:.0f}"]
+
+
+def _epsilon(run: Comparison) -> str:
+    """Return the largest epsilon of a member; none if one member let a value go without noise."""
+    guarantees = [m.guarantee for m in run.members]
+    known = [g for g in guarantees if g is not None]
+    return f"{max(g.epsilon for g in known):.2f}" if len(known) == len(guarantees) else "none"
+
+
+def _lines(found: Sequence[Verdict]) -> list[str]:
+    """Return what each verdict says, and then what each epsilon means."""
+    meanings = dict.fromkeys(
+        f"{v.run.experiment}: {g}; assumed: {'; '.join(g.assumptions)}"
+        for v in found
+        for g in _first_guarantee(v.run)
+    )
+    return [*(v.sentence for v in found), *meanings]
+
+
+def _first_guarantee(run: Comparison) -> list[Guarantee]:
+    known = [m.guarantee for m in run.members if m.guarantee is not None]
+    return [max(known, key=lambda g: g.epsilon)] if known else []
+
+
+def _percent(worse: float, better: float) -> str:
+    return f"{100 * (worse / better - 1):.2f} %"
