@@ -143,10 +143,12 @@ def sized(
     norm: float | None = None,
     noise_multiplier: float = 0.0,
     honest: int = 1,
+    vectors: int = 0,
 ) -> FixedPoint:
     """Return the encoding of the largest scale at which a coordinate of the sum wraps with probability below 2**-60.
 
-    Units:   noise_multiplier in units of the L2 bound; `honest` members' noise is enough for it.
+    Units:   noise_multiplier in units of the L2 bound; `honest` members' noise is enough for it; `vectors` of this
+             norm are in the sum, where members add several each (then the noise wraps it with half that probability).
     Raises:  ValueError where nothing fits.
     Cites:   Canonne, Kamath and Steinke 2020: a discrete Gaussian is sub-Gaussian with its own sigma.
     """
@@ -158,14 +160,15 @@ def sized(
     if not 0 <= noise_multiplier < math.inf:
         raise ValueError("noise_multiplier: expected a finite number, at least 0")
     # n (scale L + 1/2) + t sqrt(n) sigma < 2**(bits - 1), where sigma = z (scale norm + sqrt(length) / 2) / sqrt(h)
-    tail = math.sqrt(2 * math.log(2 * length) + 2 * _WRAP_BITS * math.log(2))
+    tail = math.sqrt(2 * math.log(2 * length) + 2 * (_WRAP_BITS + bool(vectors)) * math.log(2))
     share = noise_multiplier / math.sqrt(honest)
     spread = tail * math.sqrt(members) * share
-    room = 2 ** (bits - 1) - members / 2 - spread * math.sqrt(length) / 2
+    most = max(members, vectors)
+    room = 2 ** (bits - 1) - most / 2 - spread * math.sqrt(length) / 2
     reach = _reach(coordinate, norm)
-    scale = float(_toward_zero(room / (members * reach + spread * (norm or 0.0)) * (1 - 2.0**-40), np.float32))
+    scale = float(_toward_zero(room / (most * reach + spread * (norm or 0.0)) * (1 - 2.0**-40), np.float32))
     if not scale * reach >= 1:
-        raise ValueError(f"{bits} bits are too few for {members} members, {length} coordinates and this noise")
+        raise ValueError(f"{bits} bits are too few for {most} vectors, {length} coordinates and this noise")
     code = FixedPoint(length, bits, scale, coordinate, norm, members, 0.0)
     if not noise_multiplier:
         return code

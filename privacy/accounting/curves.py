@@ -30,6 +30,7 @@ from privacy.accounting.events import (
     PureDpEvent,
     RenyiDpEvent,
     ReportNoisyMaxDpEvent,
+    SampledSumDpEvent,
     SkellamDpEvent,
 )
 from privacy.refusal import Incomparable
@@ -81,7 +82,7 @@ def _gaussian(event: Any) -> float:
         case HistogramDpEvent():
             squared = event.contributions if event.distinct else event.contributions**2
             return squared / event.deviation / event.deviation / 2
-        case DistributedGaussianSumDpEvent():
+        case DistributedGaussianSumDpEvent() | SampledSumDpEvent():  # of the latter, as if nothing was sampled
             return of.distributed_rho(event.bound, event.deviation, event.honest, event.length)
     raise ValueError("an event of another kind")
 
@@ -128,7 +129,7 @@ def _zeroed(curve: Callable[[Any, float], float]) -> "Curve":
 def _poisson(event: Any, order: float, relation: Relation) -> float:
     rate, inner = event.sampling_probability, event.event
     for part in _innermost(inner):
-        if isinstance(part, RandomizedResponseDpEvent | PMixedDpEvent | DistributedGaussianSumDpEvent):
+        if isinstance(part, _WHO_TAKES_PART):
             raise Incomparable(f"who takes part in a {type(part).__name__} is not sampled")
     rho = as_gaussian(inner)
     if rho is not None:
@@ -147,6 +148,12 @@ def _innermost(event: DpEvent) -> Iterator[DpEvent]:
             yield event
 
 
+def _sampled_sum(event: Any, order: float, _relation: Relation) -> float:
+    """Return Zhu and Wang's general bound: the formula of the sampled Gaussian is not proven for integer noise."""
+    rho = _gaussian(event)
+    return of.poisson(event.rate, lambda a: a * rho, order)
+
+
 def as_gaussian(event: Any) -> float | None:
     """Return the rho of what is, on the same sample, as good as one Gaussian; None if it is not."""
     match event:
@@ -161,12 +168,14 @@ def as_gaussian(event: Any) -> float | None:
     return None
 
 
+_WHO_TAKES_PART = RandomizedResponseDpEvent | PMixedDpEvent | DistributedGaussianSumDpEvent | SampledSumDpEvent
 Curve = Callable[[Any, float, Relation], float]
 _CURVES: Mapping[object, Curve] = {
     GaussianDpEvent: _by_rho,
     DiscreteGaussianDpEvent: _by_rho,
     HistogramDpEvent: _by_rho,
     DistributedGaussianSumDpEvent: _zeroed(lambda e, a: a * _gaussian(e)),
+    SampledSumDpEvent: _sampled_sum,
     SkellamDpEvent: lambda e, a, _: of.skellam(e.variance, e.l1, e.l2, a),
     LaplaceDpEvent: lambda e, a, _: of.laplace(1 / e.noise_multiplier, a),
     DiscreteLaplaceDpEvent: lambda e, a, _: of.discrete_laplace(e.noise_parameter, e.sensitivity, a),
@@ -192,6 +201,7 @@ _RHO: Mapping[object, Callable[[Any], float]] = {
     DiscreteGaussianDpEvent: _gaussian,
     HistogramDpEvent: _gaussian,
     DistributedGaussianSumDpEvent: _gaussian,
+    SampledSumDpEvent: _gaussian,
     DpSgdDpEvent: lambda e: 1 / (2 * e.noise_multiplier) / e.noise_multiplier,
     MixtureOfGaussiansDpEvent: lambda e: (max(e.sensitivities) / e.standard_deviation) ** 2 / 2,
     LaplaceDpEvent: lambda e: 1 / (2 * e.noise_multiplier) / e.noise_multiplier,

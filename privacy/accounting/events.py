@@ -20,11 +20,13 @@ from dp_accounting import (
 )
 from dp_accounting.dp_event import DiscreteLaplaceDpEvent, MixtureOfGaussiansDpEvent, RandomizedResponseDpEvent
 
+from privacy.accounting import fields
+
 MOST = 10**12  # of anything that is counted
+NOISES = fields.NOISES
 DEEPEST = 16
 LONGEST = 2**16  # characters
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
-NOISES = ("gumbel", "exponential", "laplace")
 
 
 class _Checked:
@@ -49,6 +51,21 @@ class DiscreteGaussianDpEvent(_Checked, DpEvent):  # type: ignore[misc]
 class DistributedGaussianSumDpEvent(_Checked, DpEvent):  # type: ignore[misc]
     """Be a sum of integer vectors, at least `honest` members of which add discrete Gaussian noise of a deviation."""
 
+    bound: float
+    deviation: float
+    honest: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class SampledSumDpEvent(_Checked, DpEvent):  # type: ignore[misc]
+    """Be a sum of integer vectors, one for each unit in a Poisson sample at `rate`, with the noise of members.
+
+    A unit's vector has an L2 norm of at most `bound`; at least `honest` members add discrete Gaussian noise of a
+    deviation to each of the `length` coordinates. Who those members are is not sampled.
+    """
+
+    rate: float
     bound: float
     deviation: float
     honest: int
@@ -168,12 +185,12 @@ def sampled_group(rate: float, group: int, noise_multiplier: float) -> DpEvent:
 
     Cites:   Ganesh 2024 (arXiv 2310.15526), theorem 3.1.
     """
-    rate, group = _rate(rate), _within(1, 4096)(group)
+    rate, group = fields.rate(rate), fields.within(1, 4096)(group)
     weights = [math.comb(group, k) * rate**k * (1 - rate) ** (group - k) for k in range(group + 1)]
     kept = [(float(k), w) for k, w in enumerate(weights) if w > 0]
     lost = max(0.0, 1 - math.fsum(w for _, w in kept))  # what was too small for a float goes to the largest
     kept[-1] = (kept[-1][0], kept[-1][1] + lost)
-    return MixtureOfGaussiansDpEvent(_positive(noise_multiplier), [k for k, _ in kept], [w for _, w in kept])
+    return MixtureOfGaussiansDpEvent(fields.positive(noise_multiplier), [k for k, _ in kept], [w for _, w in kept])
 
 
 def to_json(event: DpEvent) -> str:
@@ -248,97 +265,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, float | int):
-        raise ValueError("an event's parameter must be a number")
-    if not abs(value) <= 1e300:  # not finite, or so large that nothing can be computed with it
-        raise ValueError("an event's parameter must be finite")
-    return float(value)
-
-
-def _positive(value: Any) -> float:
-    if not _number(value) > 0:
-        raise ValueError("an event's parameter must be positive and finite")
-    return float(value)
-
-
-def _not_negative(value: Any) -> float:
-    if not _number(value) >= 0:
-        raise ValueError("an event's parameter must not be negative")
-    return abs(float(value))  # no negative zero
-
-
-def _rate(value: Any) -> float:
-    if not _positive(value) <= 1:
-        raise ValueError("a sampling probability is at most 1")
-    return float(value)
-
-
-def _below_one(value: Any) -> float:
-    if not _positive(value) < 1:
-        raise ValueError("an event's probability must be below 1")
-    return float(value)
-
-
-def _order(value: Any) -> float:
-    if not _number(value) > 1:
-        raise ValueError("an event's order must be above 1")
-    return float(value)
-
-
-def _within(least: int, most: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ValueError(f"an event's count must be a whole number from {least} to {most}")
-        return value
-
-    return check
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("an event's flag must be true or false")
-    return value
-
-
-def _noise(value: Any) -> str:
-    if value not in NOISES:
-        raise ValueError("an event's noise must be one of: " + ", ".join(NOISES))
-    return str(value)
-
-
-def _name(value: Any) -> str:
-    if not (isinstance(value, str) and 0 < len(value) <= 64 and value.isascii() and value.isprintable()):
-        raise ValueError("an event's declarer must be named, in at most 64 printable characters")
-    return value
-
-
-def _an_event(value: Any) -> DpEvent:
-    if not isinstance(value, DpEvent):
-        raise ValueError("expected an event within an event")
-    return value
-
-
-def _some(check: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
-    def each(value: Any) -> list[Any]:
-        if not isinstance(value, list | tuple) or not value:
-            raise ValueError("an event's list must hold something")
-        return [check(v) for v in value]
-
-    return each
-
-
-def _probabilities(value: Any) -> list[float]:
-    found: list[float] = _some(_rate)(value)
-    if abs(math.fsum(found) - 1) > 1e-9:
-        raise ValueError("an event's probabilities must add up to 1")
-    return found
-
-
-def _parts(value: Any) -> tuple[DpEvent, ...]:
-    return tuple(_some(_an_event)(value))
-
-
 class _Shape(NamedTuple):
     """Say how one kind is written: each field's name, its key, and what checks it."""
 
@@ -351,48 +277,73 @@ def _plain(**checks: Callable[[Any], Any]) -> tuple[tuple[str, str, Callable[[An
     return tuple((name, name, check) for name, check in checks.items())
 
 
-_COUNT = _within(1, MOST)
-_EPSILON = _plain(epsilon=_positive)
+_COUNT = fields.within(1, MOST)
+_EPSILON = _plain(epsilon=fields.positive)
 _SHAPES = (
-    _Shape("gaussian", GaussianDpEvent, _plain(noise_multiplier=_positive)),
-    _Shape("discrete-gaussian", DiscreteGaussianDpEvent, _plain(deviation=_positive, sensitivity=_positive)),
+    _Shape("gaussian", GaussianDpEvent, _plain(noise_multiplier=fields.positive)),
+    _Shape(
+        "discrete-gaussian", DiscreteGaussianDpEvent, _plain(deviation=fields.positive, sensitivity=fields.positive)
+    ),
     _Shape(
         "distributed-gaussian-sum",
         DistributedGaussianSumDpEvent,
-        _plain(bound=_positive, deviation=_positive, honest=_within(1, 10**6), length=_COUNT),
+        _plain(bound=fields.positive, deviation=fields.positive, honest=fields.within(1, 10**6), length=_COUNT),
     ),
-    _Shape("skellam", SkellamDpEvent, _plain(variance=_positive, l1=_positive, l2=_positive)),
-    _Shape("laplace", LaplaceDpEvent, _plain(noise_multiplier=_positive)),
-    _Shape("discrete-laplace", DiscreteLaplaceDpEvent, _plain(noise_parameter=_positive, sensitivity=_COUNT)),
+    _Shape(
+        "sampled-sum",
+        SampledSumDpEvent,
+        _plain(
+            rate=fields.rate,
+            bound=fields.positive,
+            deviation=fields.positive,
+            honest=fields.within(1, 10**6),
+            length=_COUNT,
+        ),
+    ),
+    _Shape("skellam", SkellamDpEvent, _plain(variance=fields.positive, l1=fields.positive, l2=fields.positive)),
+    _Shape("laplace", LaplaceDpEvent, _plain(noise_multiplier=fields.positive)),
+    _Shape("discrete-laplace", DiscreteLaplaceDpEvent, _plain(noise_parameter=fields.positive, sensitivity=_COUNT)),
     _Shape(
         "randomised-response",
         RandomizedResponseDpEvent,
-        _plain(noise_parameter=_rate, num_buckets=_within(2, MOST)),
+        _plain(noise_parameter=fields.rate, num_buckets=fields.within(2, MOST)),
     ),
     _Shape("exponential", ExponentialMechanismDpEvent, _EPSILON),
-    _Shape("noisy-max", ReportNoisyMaxDpEvent, _plain(epsilon=_positive, noise=_noise)),
+    _Shape("noisy-max", ReportNoisyMaxDpEvent, _plain(epsilon=fields.positive, noise=fields.noise)),
     _Shape("permute-and-flip", PermuteAndFlipDpEvent, _EPSILON),
     _Shape("above-threshold", AboveThresholdDpEvent, _EPSILON),
     _Shape("pure", PureDpEvent, _EPSILON),
-    _Shape("approximate", ApproximateDpEvent, _plain(epsilon=_not_negative, delta=_below_one)),
-    _Shape("zcdp", ZCDpEvent, _plain(rho=_positive, xi=_not_negative)),
-    _Shape("rdp", RenyiDpEvent, _plain(alpha=_order, epsilon=_not_negative)),
-    _Shape("pmixed", PMixedDpEvent, _plain(members=_within(2, 10**9), alpha=_order, beta=_positive)),
+    _Shape("approximate", ApproximateDpEvent, _plain(epsilon=fields.not_negative, delta=fields.below_one)),
+    _Shape("zcdp", ZCDpEvent, _plain(rho=fields.positive, xi=fields.not_negative)),
+    _Shape("rdp", RenyiDpEvent, _plain(alpha=fields.order, epsilon=fields.not_negative)),
+    _Shape(
+        "pmixed", PMixedDpEvent, _plain(members=fields.within(2, 10**9), alpha=fields.order, beta=fields.positive)
+    ),
     _Shape(
         "histogram",
         HistogramDpEvent,
-        _plain(deviation=_positive, contributions=_COUNT, distinct=_flag, discrete=_flag),
+        _plain(deviation=fields.positive, contributions=_COUNT, distinct=fields.flag, discrete=fields.flag),
     ),
-    _Shape("dp-sgd", DpSgdDpEvent, _plain(rate=_rate, noise_multiplier=_positive, steps=_COUNT)),
+    _Shape("dp-sgd", DpSgdDpEvent, _plain(rate=fields.rate, noise_multiplier=fields.positive, steps=_COUNT)),
     _Shape(
         "gaussian-mixture",
         MixtureOfGaussiansDpEvent,
-        _plain(standard_deviation=_positive, sensitivities=_some(_not_negative), sampling_probs=_probabilities),
+        _plain(
+            standard_deviation=fields.positive,
+            sensitivities=fields.some(fields.not_negative),
+            sampling_probs=fields.probabilities,
+        ),
     ),
-    _Shape("poisson", PoissonSampledDpEvent, (("sampling_probability", "rate", _rate), ("event", "of", _an_event))),
-    _Shape("repeat", SelfComposedDpEvent, (("count", "count", _COUNT), ("event", "of", _an_event))),
-    _Shape("all", ComposedDpEvent, (("events", "of", _some(_an_event)),)),
-    _Shape("parallel", ParallelDpEvent, (("events", "of", _parts), ("declared_by", "declared_by", _name))),
+    _Shape(
+        "poisson",
+        PoissonSampledDpEvent,
+        (("sampling_probability", "rate", fields.rate), ("event", "of", fields.an_event)),
+    ),
+    _Shape("repeat", SelfComposedDpEvent, (("count", "count", _COUNT), ("event", "of", fields.an_event))),
+    _Shape("all", ComposedDpEvent, (("events", "of", fields.some(fields.an_event)),)),
+    _Shape(
+        "parallel", ParallelDpEvent, (("events", "of", fields.parts), ("declared_by", "declared_by", fields.name))
+    ),
 )
 _BY_KIND = {shape.kind: shape for shape in _SHAPES}
 _BY_CLASS: dict[object, _Shape] = {shape.of: shape for shape in _SHAPES}

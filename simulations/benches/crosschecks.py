@@ -85,6 +85,24 @@ def _distributed() -> bool:
     return never_below(ev.DistributedGaussianSumDpEvent(4.0, 1.5, 3, 1), [(pair[0][keep], pair[1][keep])], 1e-3)
 
 
+def _sampled_sum() -> bool:
+    """Mix the exact law of three members' noise with itself moved by a record, in one direction and in two."""
+    one = np.exp(_law(-((np.arange(-60, 61) / 2.5) ** 2) / 2))
+    total = np.log(np.convolve(np.convolve(one, one), one) + 1e-300)
+
+    def moved(shift: int) -> tuple[Law, Law]:
+        pair = total[8 : total.size - 8], total[8 - shift : total.size - 8 - shift]
+        keep = (pair[0] > -120) & (pair[1] > -120)
+        return _law(pair[0][keep]), _law(pair[1][keep])
+
+    along, across = moved(5), _product(moved(3), moved(4))  # of norm 5 both
+    return all(
+        never_below(ev.SampledSumDpEvent(q, 5.0, 2.5, 3, len_), [_sampled(q, *pair), _sampled(q, *pair[::-1])])
+        for q in (0.01, 0.3, 0.95)
+        for len_, pair in ((1, along), (2, across))
+    )
+
+
 def _skellam() -> bool:
     """Sum the law of a difference of two Poisson variables, of mean 8 each."""
     poisson = np.exp(-8 + np.arange(200) * math.log(8) - np.array([math.lgamma(k + 1) for k in range(200)]))
@@ -336,6 +354,7 @@ CHECKS: Mapping[str, Callable[[], bool]] = {
     "gaussian": _gaussian,
     "discrete-gaussian": _discrete_gaussian,
     "distributed-gaussian-sum": _distributed,
+    "sampled-sum": _sampled_sum,
     "skellam": _skellam,
     "laplace": _laplace,
     "discrete-laplace": _discrete_laplace,

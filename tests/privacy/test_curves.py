@@ -152,6 +152,7 @@ def test_what_everybody_answers_is_charged_to_no_account_whose_neighbours_are_ab
     [
         RandomizedResponseDpEvent(0.5, 2),
         ev.DistributedGaussianSumDpEvent(1.0, 4.0, 2, 10),
+        ev.SampledSumDpEvent(0.5, 1.0, 4.0, 2, 10),
         SelfComposedDpEvent(ev.PMixedDpEvent(4, 3.0, 0.1), 2),
     ],
 )
@@ -159,6 +160,23 @@ def test_what_everybody_answers_is_charged_to_no_account_whose_neighbours_are_ab
 def test_sampling_amplifies_nothing_where_it_changes_who_is_needed(event, relation):
     with pytest.raises(Incomparable):
         divergence(PoissonSampledDpEvent(0.1, event), 2.0, relation)
+
+
+@pytest.mark.parametrize("order", [1.5, 2.0, 4.7, 16.0])
+def test_a_sampled_sum_costs_no_less_than_the_sampled_gaussian_it_imitates_and_no_more_than_the_whole_sum(order):
+    for rate in (0.001, 0.05, 0.9, 1.0):
+        event = ev.SampledSumDpEvent(rate, 40.0, 20.0, 4, 100)  # in all, noise of one bound
+        ours = divergence(event, order, Relation.ADD_OR_REMOVE)
+        whole = divergence(ev.DistributedGaussianSumDpEvent(40.0, 20.0, 4, 100), order, Relation.ZERO_OUT)
+        assert of.sampled_gaussian(rate, 1.0, order) <= ours * (1 + 1e-9) <= whole * (1 + 1e-8)
+        assert rate > 0.1 or order > 4 or ours < whole / 5
+
+
+def test_the_members_of_a_sampled_sum_that_are_not_honest_add_nothing_to_its_noise():
+    def cost(honest: int) -> float:
+        return divergence(ev.SampledSumDpEvent(0.1, 40.0, 20.0, honest, 100), 4.0, Relation.ADD_OR_REMOVE)
+
+    assert cost(1) > cost(2) > cost(3) > 0
 
 
 def test_a_bound_at_one_order_says_nothing_above_it():

@@ -27,6 +27,7 @@ LEAVES = st.one_of(
     st.builds(GaussianDpEvent, POSITIVE),
     st.builds(events.DiscreteGaussianDpEvent, POSITIVE, POSITIVE),
     st.builds(events.DistributedGaussianSumDpEvent, POSITIVE, POSITIVE, st.integers(1, 10**6), COUNT),
+    st.builds(events.SampledSumDpEvent, RATE, POSITIVE, POSITIVE, st.integers(1, 10**6), COUNT),
     st.builds(events.SkellamDpEvent, POSITIVE, POSITIVE, POSITIVE),
     st.builds(LaplaceDpEvent, POSITIVE),
     st.builds(DiscreteLaplaceDpEvent, POSITIVE, COUNT),
@@ -67,7 +68,7 @@ def test_an_event_survives_the_ledger_in_one_canonical_form(event):
 
 
 def test_the_vocabulary_is_closed_and_large_enough():
-    assert len(KINDS) == len(set(KINDS)) == 23
+    assert len(KINDS) == len(set(KINDS)) == 24
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,8 @@ def test_an_event_that_no_account_can_add_is_refused(event):
         lambda: events.PMixedDpEvent(1, 2.0, 0.1),
         lambda: events.ReportNoisyMaxDpEvent(1.0, "none"),
         lambda: events.DpSgdDpEvent(1.1, 1.0, 1),
+        lambda: events.SampledSumDpEvent(1.1, 1.0, 4.0, 2, 10),
+        lambda: events.SampledSumDpEvent(0.1, 1.0, 4.0, 0, 10),
         lambda: events.HistogramDpEvent(1.0, 1, "yes"),
         lambda: events.ParallelDpEvent((), "operator"),
         lambda: events.ParallelDpEvent((events.PureDpEvent(1.0),), ""),
