@@ -1,7 +1,8 @@
-"""An adapter is one flat vector: the B matrices of FFA-LoRA, laid out by name. A comes from a public seed.
+"""An adapter is one flat vector: the B matrices of LoRA, laid out by name; then, if they are trained too, the A's.
 
-Only B is trained, so the mean of the members' vectors is the adapter of the mean: A is the same everywhere, and
-B A is linear in B.
+A comes from a public seed. Where only B is trained, or only A in a round, the mean of the members' vectors is the
+adapter of the mean: the other half is the same everywhere, and B A is linear in each. A's entries are deltas to the
+seed's A, so that the zero vector is the untouched base for every half.
 """
 
 import hashlib
@@ -40,7 +41,8 @@ class Slot:
 class Layout:
     """Say which matrices an adapter has, in which order, and where its frozen half comes from.
 
-    Shapes:  A (rank, inputs) and B (outputs, rank), float32, for each slot; slots are sorted by name.
+    Shapes:  A (rank, inputs) and B (outputs, rank), float32, for each slot; slots are sorted by name. The vector is
+             all B's, then, if `half_a`, all A's as deltas to `frozen`.
     """
 
     slots: tuple[Slot, ...]
@@ -48,6 +50,7 @@ class Layout:
     alpha: float
     targets: tuple[str, ...]
     adapter_seed: int
+    half_a: bool = False
 
     def __post_init__(self) -> None:
         names = [slot.name for slot in self.slots]
@@ -57,6 +60,11 @@ class Layout:
     @property
     def size(self) -> int:
         """Return the length of the flat vector."""
+        return self.b_entries + (self.rank * sum(slot.inputs for slot in self.slots) if self.half_a else 0)
+
+    @property
+    def b_entries(self) -> int:
+        """Return how many entries of the vector are B's: the first ones."""
         return self.rank * sum(slot.outputs for slot in self.slots)
 
     @property
@@ -70,8 +78,11 @@ class Layout:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
-        """Return the canonical JSON of the layout."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Return the canonical JSON of the layout; `half_a` is said only where it holds: older digests stay."""
+        tree = asdict(self)
+        if not self.half_a:
+            del tree["half_a"]
+        return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
     def frozen(self, slot: Slot) -> Matrix:
         """Return the slot's A: the same bits on every machine, and nested: fewer rows are the first rows.
@@ -87,21 +98,31 @@ class Layout:
 
     def split(self, vector: NDArray[np.floating]) -> dict[str, Matrix]:
         """Return the B of each slot by name, shape (outputs, rank), float32."""
+        widths = {slot.name: (slot.outputs, self.rank) for slot in self.slots}
+        return _cut(self._checked(vector)[: self.b_entries], widths)
+
+    def split_a(self, vector: NDArray[np.floating]) -> dict[str, Matrix]:
+        """Return what is added to each slot's A by name, shape (rank, inputs), float32; empty unless A is trained."""
+        if not self.half_a:
+            return {}
+        widths = {slot.name: (self.rank, slot.inputs) for slot in self.slots}
+        return _cut(self._checked(vector)[self.b_entries :], widths)
+
+    def join(self, matrices: Mapping[str, Matrix], deltas: Mapping[str, Matrix] | None = None) -> Vector:
+        """Return the flat vector of each slot's B, and of what is added to its A; the inverse of both splits."""
+        names, added = {slot.name for slot in self.slots}, deltas or {}
+        if set(matrices) != names or set(added) != (names if self.half_a else set()):
+            raise ValueError("the matrices are not those of the layout")
+        shaped = all(matrices[s.name].shape == (s.outputs, self.rank) for s in self.slots)
+        if not shaped or any(added[s.name].shape != (self.rank, s.inputs) for s in self.slots if self.half_a):
+            raise ValueError("a matrix has not the shape of its slot")
+        parts = [half[s.name].astype(np.float32).ravel() for half in (matrices, added) if half for s in self.slots]
+        return np.concatenate(parts)
+
+    def _checked(self, vector: NDArray[np.floating]) -> NDArray[np.floating]:
         if vector.shape != (self.size,):
             raise ValueError(f"a vector of shape {vector.shape} does not fit a layout of {self.size}")
-        ends = np.cumsum([slot.outputs * self.rank for slot in self.slots])[:-1]
-        parts = np.split(vector.astype(np.float32), ends)
-        return {
-            slot.name: part.reshape(slot.outputs, self.rank) for slot, part in zip(self.slots, parts, strict=True)
-        }
-
-    def join(self, matrices: Mapping[str, Matrix]) -> Vector:
-        """Return the flat vector of the B of each slot; the inverse of `split`."""
-        if set(matrices) != {slot.name for slot in self.slots}:
-            raise ValueError("the matrices are not those of the layout")
-        if any(matrices[s.name].shape != (s.outputs, self.rank) for s in self.slots):
-            raise ValueError("a matrix has not the shape of its slot")
-        return np.concatenate([matrices[s.name].astype(np.float32).ravel() for s in self.slots])
+        return vector
 
 
 def save(folder: Path, layout: Layout, vector: NDArray[np.floating], card: Card) -> None:
@@ -123,10 +144,11 @@ def save(folder: Path, layout: Layout, vector: NDArray[np.floating], card: Card)
         inference_mode=True,
     )
     config.save_pretrained(str(folder))
-    matrices = layout.split(vector)
+    matrices, deltas = layout.split(vector), layout.split_a(vector)
     tensors: dict[str, Matrix] = {}
     for slot in layout.slots:
-        tensors[f"{_PREFIX}{slot.name}.lora_A.weight"] = layout.frozen(slot)
+        a = layout.frozen(slot)
+        tensors[f"{_PREFIX}{slot.name}.lora_A.weight"] = a + deltas[slot.name] if deltas else a
         tensors[f"{_PREFIX}{slot.name}.lora_B.weight"] = np.ascontiguousarray(matrices[slot.name])
     save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt", "parley_layout": layout.to_json()})
     (folder / "README.md").write_text(card.markdown(), encoding="utf-8")
@@ -135,6 +157,7 @@ def save(folder: Path, layout: Layout, vector: NDArray[np.floating], card: Card)
 def load(folder: Path, expected: Layout | None = None) -> tuple[Layout, Vector]:
     """Read an adapter that `save` wrote; never pickle, and never one of another layout.
 
+    What was added to an A comes back to within the rounding of that A: its sum with the seed's is what is saved.
     Raises:  ConfigError, naming the file and what was expected.
     """
     weights = folder / _WEIGHTS
@@ -164,13 +187,23 @@ def _read(weights: Path, layout: Layout, tensors: Mapping[str, Matrix]) -> Vecto
     halves = {slot: f"{_PREFIX}{slot.name}.lora_" for slot in layout.slots}
     if set(tensors) != {f"{half}{x}.weight" for half in halves.values() for x in "AB"}:
         raise ConfigError(weights, "", "its tensors are not those of its layout")
+    deltas: dict[str, Matrix] = {}
     for slot, half in halves.items():
-        if not np.array_equal(tensors[f"{half}A.weight"], layout.frozen(slot)):
+        a, frozen = tensors[f"{half}A.weight"], layout.frozen(slot)
+        if layout.half_a and a.shape == frozen.shape:
+            deltas[slot.name] = a.astype(np.float32) - frozen
+        elif not np.array_equal(a, frozen):
             raise ConfigError(weights, slot.name, "its frozen half does not come from its seed")
     try:
-        vector = layout.join({slot.name: tensors[f"{half}B.weight"] for slot, half in halves.items()})
+        vector = layout.join({slot.name: tensors[f"{half}B.weight"] for slot, half in halves.items()}, deltas)
     except ValueError as wrong:
         raise ConfigError(weights, "", str(wrong)) from None
     if not np.isfinite(vector).all():
         raise ConfigError(weights, "", "expected finite numbers")
     return vector
+
+
+def _cut(values: NDArray[np.floating], widths: Mapping[str, tuple[int, int]]) -> dict[str, Matrix]:
+    ends = np.cumsum([rows * columns for rows, columns in widths.values()])[:-1]
+    parts = np.split(values.astype(np.float32), ends)
+    return {name: part.reshape(shape) for (name, shape), part in zip(widths.items(), parts, strict=True)}

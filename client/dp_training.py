@@ -1,4 +1,4 @@
-"""Train LoRA's B matrices on a member's own records by DP-SGD, and say what that costs.
+"""Train LoRA matrices on a member's own records by DP-SGD, and say what that costs.
 
     each step:  choose every record with probability q  ->  clip each one's gradient to C  ->  sum
                 ->  add N(0, (sigma C)^2)  ->  divide by the expected batch  ->  optimiser
@@ -17,6 +17,7 @@ from client.data import Records
 from client.model import Adapted
 from client.training.clipping import MEAN_LOSS, Clipper, Loss, torch_threads
 from client.training.optimisers import OPTIMISERS, optimiser
+from client.training.parts import Chosen, entries_of
 from privacy.randomness import Randomness
 
 Delta = NDArray[np.float32]
@@ -29,7 +30,7 @@ class Schedule:
     """State the public parameters of one round of training.
 
     Units:   `batch_size` is the expected number of records a step, `declared_records` the public number of records
-             that it is a share of; `clipping_norm` in L2, over all B matrices together.
+             that it is a share of; `clipping_norm` in L2, over all that is trained together.
     """
 
     steps: int
@@ -61,8 +62,9 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class DpSgd:
-    """Be the mechanism of one round: from `start` (size,), the delta of all B's after `schedule.steps` steps.
+    """Be the mechanism of one round: from `start` (size,), the delta of what is trained after `schedule.steps` steps.
 
+    Shapes:  `chosen` are the entries of the vector that are trained, None for all: the delta has as many.
     The same seed gives the same delta, bit for bit, on the same kind of machine with the same number of threads.
     Units:   one record, added or removed; each is chosen independently (Poisson) by the gate's randomness.
     Learns:  who gets the delta: a noised sum for each step, no more; the batches' sizes stay at home.
@@ -74,8 +76,10 @@ class DpSgd:
     schedule: Schedule
     noise_multiplier: float
     loss: Loss = MEAN_LOSS
+    chosen: Chosen | None = None
 
     def __post_init__(self) -> None:
+        entries_of(self.adapted.layout, self.chosen)
         if not 0 < self.noise_multiplier < np.inf:
             raise ValueError("noise_multiplier: expected a positive number; without noise, say UnsafePlainSgd")
 
@@ -86,8 +90,8 @@ class DpSgd:
         return SelfComposedDpEvent(step, self.schedule.steps)
 
     def draw(self, randomness: Randomness) -> Delta:
-        """Return the delta, shape (size,) float32."""
-        clipper = Clipper(self.adapted, self.schedule.clipping_norm, self.schedule.micro_batch, self.loss)
+        """Return the delta, shape (entries,) float32."""
+        clipper = _clipper(self, self.schedule.clipping_norm)
         deviation = self.noise_multiplier * self.schedule.clipping_norm
         return _train(clipper, self, lambda total: total + deviation * randomness.normal(total.size), randomness)
 
@@ -104,11 +108,16 @@ class UnsafePlainSgd:
     start: Delta
     schedule: Schedule
     loss: Loss = MEAN_LOSS
+    chosen: Chosen | None = None
 
     def draw(self, randomness: Randomness) -> Delta:
-        """Return the delta, shape (size,) float32."""
-        clipper = Clipper(self.adapted, None, self.schedule.micro_batch, self.loss)
+        """Return the delta, shape (entries,) float32."""
+        clipper = _clipper(self, None)
         return _train(clipper, self, lambda total: total, randomness)
+
+
+def _clipper(task: DpSgd | UnsafePlainSgd, norm: float | None) -> Clipper:
+    return Clipper(task.adapted, norm, task.schedule.micro_batch, task.loss, task.chosen)
 
 
 def _train(
@@ -116,15 +125,15 @@ def _train(
 ) -> Delta:
     """Run the steps. An empty batch is a step like any other: its noise is added, and it was charged."""
     schedule, records = task.schedule, task.records
-    point = task.start.astype(np.float64)
+    point, trained = task.start.astype(np.float64), slice(None) if task.chosen is None else task.chosen
     rule = optimiser(schedule.optimizer, schedule.learning_rate)
     with torch_threads(schedule.threads):
         clipper.check_isolation(point, records.tokens.shape[1])
         for _ in range(schedule.steps):
             chosen = poisson(len(records), schedule.rate, randomness)
             total = noised(clipper.sum(point, records, chosen))
-            point = point + rule.step(total / schedule.batch_size)  # the expected size: the true one is private
-    return _in_float32(point - task.start)
+            point[trained] += rule.step(total / schedule.batch_size)  # the expected size: the true one is private
+    return _in_float32((point - task.start)[trained])
 
 
 def _in_float32(delta: Vector) -> Delta:

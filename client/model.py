@@ -91,8 +91,10 @@ def linear_modules(model: Any) -> dict[str, Any]:
     }
 
 
-def layout_of(base: Base, *, rank: int, alpha: float, targets: Sequence[str], adapter_seed: int) -> Layout:
-    """Return the layout of an adapter on the modules whose names end in one of `targets`.
+def layout_of(
+    base: Base, *, rank: int, alpha: float, targets: Sequence[str], adapter_seed: int, half_a: bool = False
+) -> Layout:
+    """Return the layout of an adapter on the modules whose names end in one of `targets`; with A's too if `half_a`.
 
     Raises:  ConfigError, naming each target that the model does not have, and the nearest that it has.
     """
@@ -102,11 +104,13 @@ def layout_of(base: Base, *, rank: int, alpha: float, targets: Sequence[str], ad
             short = sorted({name.rpartition(".")[2] for name in known})
             raise ConfigError(base.source, "targets", f"no module is named {target} ({nearest(target, short)})")
     chosen = sorted(name for name in known if any(_ends_in(name, target) for target in targets))
-    return Layout(tuple(_slot(name, known[name]) for name in chosen), rank, alpha, tuple(targets), adapter_seed)
+    return Layout(
+        tuple(_slot(name, known[name]) for name in chosen), rank, alpha, tuple(targets), adapter_seed, half_a
+    )
 
 
 class Adapted:
-    """Hold a base model with LoRA matrices in it: A frozen, from the layout's seed; B as `set` left it.
+    """Hold a base model with LoRA matrices in it: B as `set` left it; A from the layout's seed, and what `set` added.
 
     It borrows the base's model and changes it; `remove` gives it back as it was.
     """
@@ -132,21 +136,25 @@ class Adapted:
             for slot in layout.slots:
                 a = self.modules[slot.name].lora_A[_NAME].weight
                 a.copy_(torch.from_numpy(layout.frozen(slot)))
+        self._frozen = {slot.name: layout.frozen(slot) for slot in layout.slots if layout.half_a}
         self.model.requires_grad_(False)
         self.set(np.zeros(layout.size, dtype=np.float32))
 
     def set(self, vector: NDArray[np.floating]) -> None:
-        """Put the flat vector of shape (layout.size,) into the B matrices."""
+        """Put the flat vector of shape (layout.size,) into the matrices: B's, and what is added to the seed's A's."""
         with torch.no_grad():
             for name, matrix in self.layout.split(vector).items():
                 self.b(name).copy_(torch.from_numpy(np.ascontiguousarray(matrix)))
+            for name, delta in self.layout.split_a(vector).items():
+                self.a(name).copy_(torch.from_numpy(self._frozen[name] + delta))
 
     def get(self) -> NDArray[np.float32]:
-        """Return the B matrices as one flat vector of shape (layout.size,)."""
-        return self.layout.join({name: self.b(name).detach().cpu().numpy() for name in self.modules})
+        """Return the matrices as one flat vector of shape (layout.size,); A's to within their rounding."""
+        deltas = {name: self.a(name).detach().cpu().numpy() - frozen for name, frozen in self._frozen.items()}
+        return self.layout.join({name: self.b(name).detach().cpu().numpy() for name in self.modules}, deltas)
 
     def a(self, name: str) -> Any:
-        """Return the frozen A of a slot, a tensor of shape (rank, inputs)."""
+        """Return the A of a slot, a tensor of shape (rank, inputs)."""
         return self.modules[name].lora_A[_NAME].weight
 
     def b(self, name: str) -> Any:

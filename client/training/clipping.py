@@ -1,6 +1,6 @@
 """Sum per-record gradients, each clipped by itself, over any number of records in physical micro-batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from torch.nn import functional
 from client.data import Records
 from client.model import Adapted
 from client.training.lora import Tape, per_record
+from client.training.parts import Chosen, entries_of, parts_of
 from protocols.faults import LocalError
 
 Sum = NDArray[np.float64]
@@ -49,8 +50,10 @@ MEAN_LOSS = MeanLoss()
 
 @dataclass(frozen=True, slots=True)
 class Clipper:
-    """Compute sums of per-record gradients of B at one point; `norm` None means unclipped, which protects nothing.
+    """Compute sums of per-record gradients at one point; `norm` None means unclipped, which protects nothing.
 
+    `chosen` are the entries of the vector that are trained, None for all: no other gradient is computed, and the norm
+    is over these.
     Trusts:  `loss` couples no two units; the model keeps the records of a batch apart, which `check_isolation` tests.
     """
 
@@ -58,32 +61,33 @@ class Clipper:
     norm: float | None
     micro_batch: int
     loss: Loss = MEAN_LOSS
+    chosen: Chosen | None = None
 
     def sum(self, point: Sum, records: Records, chosen: NDArray[np.intp]) -> Sum:
-        """Return the sum of the clipped gradients of the chosen records at `point`, shape (size,) float64.
+        """Return the sum of the clipped gradients of the chosen records at `point`, shape (entries,) float64.
 
         A record whose gradient is not finite adds zero; no records, and nothing is run: the sum is zero.
         The records run from the shortest to the longest, so that little is padded.
         """
-        total = np.zeros(self.adapted.layout.size)
+        total = np.zeros(entries_of(self.adapted.layout, self.chosen))
         if chosen.size == 0:
             return total
         self.adapted.set(point)
-        tape = Tape()
+        tape = self._tape()
         records = self.loss.prepared(self.adapted, records, chosen)
         ordered = chosen[np.argsort(records.lengths[chosen], kind="stable")]
         with per_record(self.adapted, tape):
             for start in range(0, ordered.size, self.micro_batch):
                 gradients = self._gradients(tape, records.take(ordered[start : start + self.micro_batch]))
-                total += clipped_sum(gradients, self.norm)
+                total += clip(gradients, self.norm)
         return total
 
     def each(self, point: Sum, records: Records) -> torch.Tensor:
-        """Return every record's own gradient, unclipped, from one batch: shape (records, size)."""
+        """Return every record's own gradient, unclipped, from one batch: shape (records, entries)."""
         self.adapted.set(point)
-        tape = Tape()
+        tape = self._tape()
         with per_record(self.adapted, tape):
-            return self._gradients(tape, records)
+            return torch.cat([part.cpu() for part in self._gradients(tape, records)], dim=1)
 
     def check_isolation(self, point: Sum, record_tokens: int) -> None:
         """Raise LocalError unless a record's gradient in a batch is its gradient alone.
@@ -102,19 +106,22 @@ class Clipper:
             if not bool(difference <= tolerance * largest + 1e-12):
                 raise LocalError("this model mixes the records of a batch: clipping would not bound a record")
 
-    def _gradients(self, tape: Tape, records: Records) -> torch.Tensor:
-        """Run one forward and one backward over a micro-batch; return shape (records, size)."""
+    def _tape(self) -> Tape:
+        return Tape(parts_of(self.adapted.layout, self.chosen))
+
+    def _gradients(self, tape: Tape, records: Records) -> list[torch.Tensor]:
+        """Run one forward and one backward over a micro-batch; return each part's (records, entries)."""
         length = int(records.lengths.max())
         tokens = torch.from_numpy(records.tokens[:, :length].astype(np.int64))
         device = self.adapted.a(self.adapted.layout.slots[0].name).device
         counted = None if records.counted is None else torch.from_numpy(records.counted[:, :length]).to(device)
         weights = None if records.weights is None else torch.from_numpy(records.weights).float().to(device)
+        tape.begin(*tokens.shape)
         losses = self.loss.losses(
             self.adapted.base.model, tokens.to(device), torch.from_numpy(records.lengths).to(device), counted, weights
         )
         losses.sum().backward()
-        names = [slot.name for slot in self.adapted.layout.slots]
-        return tape.take(names, len(records)).cpu()
+        return tape.take()
 
 
 def record_losses(
@@ -143,20 +150,28 @@ def record_losses(
 
 
 def clipped_sum(gradients: torch.Tensor, norm: float | None) -> Sum:
-    """Return the sum over records, shape (size,) float64, of gradients (records, size) clipped to L2 `norm`.
+    """Return the sum over records, shape (entries,) float64, of gradients (records, entries) clipped to L2 `norm`."""
+    return clip([gradients], norm)
 
-    A record whose gradient is not finite, or beyond all measure, adds zero. The factors are float32: below 1e-38 they
-    would have no digits left, and be up to twice too large. With norms from 1e-6 on none is that small.
+
+def clip(gradients: Sequence[torch.Tensor], norm: float | None) -> Sum:
+    """Return the sum over records, shape (entries,) float64, of gradients clipped to L2 `norm` over all parts.
+
+    Each part is (records, its entries). A record whose gradient is not finite, or beyond all measure, adds zero. The
+    factors are float32: below 1e-38 they would have no digits left, and be up to twice too large. With norms from
+    1e-6 on none is that small.
     """
-    norms = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64)
+    squares = [torch.linalg.vector_norm(part, dim=1, dtype=torch.float64).square() for part in gradients]
+    norms = torch.stack(squares).sum(dim=0).sqrt()
     sane = norms <= _BEYOND_MEASURE  # not of NaN
     if not bool(sane.all()):
-        gradients = gradients[sane]  # zero times NaN is NaN: such a record is taken out, not scaled
+        gradients = [
+            part[sane] for part in gradients
+        ]  # zero times NaN is NaN: such a record is taken out, not scaled
         norms = norms[sane]
-    if norm is None:
-        return np.asarray(gradients.sum(dim=0).double().numpy())
-    factors = (norm * _MARGIN / norms.clamp(min=1e-30)).clamp(max=1.0)
-    return np.asarray((factors.to(gradients.dtype) @ gradients).double().numpy())
+    factors = torch.ones_like(norms) if norm is None else (norm * _MARGIN / norms.clamp(min=1e-30)).clamp(max=1.0)
+    sums = [factors.to(part.dtype) @ part for part in gradients]
+    return np.asarray(torch.cat(sums).double().cpu().numpy())
 
 
 @contextmanager

@@ -32,10 +32,30 @@ KNOWN_A = "392b0f3e977b863e5b02f6bebeb32e3f3c101fbe4656af3e7742043f019120bf73923
 CARD = Card("Three silos", "parley/base", "ab" * 32, (("rounds", "3"),), (("north", GUARANTEE), ("south", None)))
 
 
+WITH_A = replace(LAYOUT, half_a=True)
+
+
+@pytest.mark.parametrize("layout", [LAYOUT, WITH_A], ids=["b", "both"])
 @given(st.integers(0, 2**32 - 1))
-def test_splitting_and_joining_return_the_vector(seed):
-    vector = np.random.default_rng(seed).normal(size=LAYOUT.size).astype(np.float32)
-    assert LAYOUT.join(LAYOUT.split(vector)).tobytes() == vector.tobytes()
+def test_splitting_and_joining_return_the_vector(layout, seed):
+    vector = np.random.default_rng(seed).normal(size=layout.size).astype(np.float32)
+    assert layout.join(layout.split(vector), layout.split_a(vector)).tobytes() == vector.tobytes()
+
+
+def test_all_bs_come_first_and_then_all_as():
+    assert (LAYOUT.size, LAYOUT.b_entries) == (2 * 9, 2 * 9)
+    assert (WITH_A.size, WITH_A.b_entries) == (2 * 9 + 2 * 10, 2 * 9)
+    vector = np.arange(WITH_A.size, dtype=np.float32)
+    assert np.array_equal(LAYOUT.join(WITH_A.split(vector)), vector[:18])
+    assert [m.shape for m in WITH_A.split_a(vector).values()] == [(2, 5), (2, 5)]
+    assert WITH_A.split_a(vector)["layers.0.q"].ravel().tolist() == list(range(18, 28))
+
+
+def test_a_layout_without_a_is_written_as_it_was_before_there_was_any():
+    known = "aa947b1737d812ed11160054"
+    assert LAYOUT.digest.startswith(known)
+    assert "half_a" not in LAYOUT.to_json()
+    assert '"half_a":true' in WITH_A.to_json()
 
 
 def test_a_vector_or_matrix_of_another_shape_does_not_fit():
@@ -73,6 +93,7 @@ def test_a_smaller_rank_is_nested_in_a_larger_one():
         replace(LAYOUT, rank=3),
         replace(LAYOUT, alpha=5.0),
         replace(LAYOUT, adapter_seed=43),
+        WITH_A,
         replace(LAYOUT, slots=LAYOUT.slots[:1]),
         replace(LAYOUT, slots=(replace(LAYOUT.slots[0], outputs=7), LAYOUT.slots[1])),
     ],
@@ -82,9 +103,10 @@ def test_whatever_makes_two_vectors_incomparable_changes_the_digest(other):
     assert replace(LAYOUT).digest == LAYOUT.digest
 
 
+@pytest.mark.parametrize("half_a", [False, True], ids=["b", "both"])
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_peft_loads_a_saved_adapter_with_identical_logits(folders, tmp_path, family):
-    adapted = tiny.adapted(folders(family), family)
+def test_peft_loads_a_saved_adapter_with_identical_logits(folders, tmp_path, family, half_a):
+    adapted = tiny.adapted(folders(family), family, half_a=half_a)
     save(tmp_path, adapted.layout, adapted.get(), CARD)
     theirs = PeftModel.from_pretrained(load_base(str(folders(family))).model, str(tmp_path)).eval()
     ids = torch.arange(40).reshape(2, 20)
@@ -105,6 +127,32 @@ def test_a_saved_adapter_is_loaded_back(tmp_path):
     layout, found = load(tmp_path, LAYOUT)
     assert layout == LAYOUT
     assert found.tobytes() == vector.tobytes()
+
+
+def test_an_adapter_with_both_halves_comes_back_to_within_the_rounding_of_its_a(tmp_path):
+    vector = np.random.default_rng(0).normal(size=WITH_A.size).astype(np.float32)
+    save(tmp_path, WITH_A, vector, CARD)
+    layout, found = load(tmp_path, WITH_A)
+    assert layout == WITH_A
+    assert found[:18].tobytes() == vector[:18].tobytes()
+    np.testing.assert_allclose(found[18:], vector[18:], atol=4 * np.finfo(np.float32).eps)
+
+
+def test_with_both_halves_the_zero_vector_is_the_untouched_base(folders):
+    base = load_base(str(folders("llama")))
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        before = base.model(input_ids=ids).logits
+        layout = layout_of(base, rank=2, alpha=4.0, targets=("q_proj",), adapter_seed=1, half_a=True)
+        adapted = Adapted(base, layout)
+        assert torch.equal(base.model(input_ids=ids).logits, before)
+        moved = np.ones(layout.size, np.float32)
+        adapted.set(moved)
+        assert not torch.equal(base.model(input_ids=ids).logits, before)
+        np.testing.assert_allclose(adapted.get(), moved, atol=1e-6)
+        adapted.set(np.zeros(layout.size))
+        assert not adapted.get().any()
+        assert torch.equal(base.model(input_ids=ids).logits, before)
 
 
 def test_an_adapter_of_another_layout_is_refused(tmp_path):

@@ -216,3 +216,36 @@ def test_the_optimisers_are_the_published_ones():
 def test_an_unknown_optimiser_is_named_as_such():
     with pytest.raises(ValueError, match="sgd, momentum, adam"):
         optimiser("lion", 0.1)
+
+
+@pytest.mark.parametrize("half", ["a", "b"])
+def test_a_round_trains_and_returns_what_is_chosen_and_nothing_else(folders, half):
+    adapted = tiny.adapted(folders("llama"), "llama", half_a=True)
+    layout, records = adapted.layout, tiny.records([9, 4, 12, 6], seed=4)
+    chosen = slice(0, layout.b_entries) if half == "b" else slice(layout.b_entries, layout.size)
+    start = (np.random.default_rng(2).normal(size=layout.size) * 0.05).astype(np.float32)
+    schedule = replace(SCHEDULE, steps=1)
+    found = DpSgd(adapted, records, start, schedule, 1.3, chosen=chosen).draw(Ones())
+    clean = Clipper(adapted, 0.7, 64, chosen=chosen).sum(start, records, np.arange(4))
+    assert found.shape == clean.shape
+    np.testing.assert_allclose(found, -0.5 * (clean + 1.3 * 0.7) / 4, rtol=1e-4, atol=1e-6)
+    UnsafePlainSgd(adapted, records, start, replace(SCHEDULE, steps=2), chosen=chosen).draw(Ones())
+    other = np.delete(np.arange(layout.size), np.arange(layout.size)[chosen])
+    np.testing.assert_allclose(adapted.get()[other], start[other], atol=1e-6)
+
+
+def test_both_halves_learn(folders):
+    adapted = tiny.adapted(folders("llama"), "llama", half_a=True)
+    records, start = tiny.records([16] * 4), np.zeros(adapted.layout.size, np.float32)
+    schedule = Schedule(
+        steps=8, batch_size=4, declared_records=4, learning_rate=0.02, clipping_norm=1.0, optimizer="adam"
+    )
+    delta = UnsafePlainSgd(adapted, records, start, schedule).draw(UnsafeSeededRandomness(0))
+    b_entries = adapted.layout.b_entries
+    assert np.abs(delta[:b_entries]).max() > 0.01
+    assert np.abs(delta[b_entries:]).max() > 0.01
+
+
+def test_a_choice_outside_the_vector_is_refused_before_any_draw(adapted):
+    with pytest.raises(ValueError, match="chosen"):
+        DpSgd(adapted, tiny.records([5]), np.zeros(adapted.layout.size), SCHEDULE, 1.0, chosen=slice(0, 10**9))

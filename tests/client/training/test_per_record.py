@@ -8,12 +8,20 @@ from torch.nn import functional
 
 from client.data import Records
 from client.dp_training import SMALLEST_NORM
+from client.training import lora
 from client.training.clipping import Clipper, clipped_sum
+from client.training.parts import Side, entries_of, parts_of
 from protocols.faults import LocalError
+
+HALVES = pytest.mark.parametrize("half_a", [False, True], ids=["b", "both"])
 
 
 def parameters(adapted):
-    return {slot.name: adapted.b(slot.name) for slot in adapted.layout.slots}
+    """Return the trained matrices in the vector's order: all B's, then all A's if they are trained."""
+    found = {f"{slot.name}.b": adapted.b(slot.name) for slot in adapted.layout.slots}
+    if adapted.layout.half_a:
+        found |= {f"{slot.name}.a": adapted.a(slot.name) for slot in adapted.layout.slots}
+    return found
 
 
 def one_by_one(adapted, records):
@@ -55,9 +63,10 @@ def relative(found, wanted):
     return float((found - wanted).norm() / wanted.norm())
 
 
+@HALVES
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_a_records_gradient_is_the_one_it_has_alone_in_plain_autograd(folders, family):
-    adapted = tiny.adapted(folders(family), family)
+def test_a_records_gradient_is_the_one_it_has_alone_in_plain_autograd(folders, family, half_a):
+    adapted = tiny.adapted(folders(family), family, half_a=half_a)
     records = tiny.records([20, 7, 2, 20, 13])
     found = Clipper(adapted, None, 8).each(adapted.get(), records)
     wanted = one_by_one(adapted, records)
@@ -65,12 +74,89 @@ def test_a_records_gradient_is_the_one_it_has_alone_in_plain_autograd(folders, f
     assert max(relative(f, w) for f, w in zip(found, wanted, strict=True)) < 1e-5
 
 
+@HALVES
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_a_records_gradient_is_the_one_of_vmap(folders, family):
-    adapted = tiny.adapted(folders(family), family)
+def test_a_records_gradient_is_the_one_of_vmap(folders, family, half_a):
+    adapted = tiny.adapted(folders(family), family, half_a=half_a)
     records = tiny.records([16, 9, 3, 16])
     found = Clipper(adapted, None, 8).each(adapted.get(), records)
     assert relative(found, by_vmap(adapted, records)) < 1e-5
+
+
+@HALVES
+def test_a_large_base_is_not_merged_and_gives_the_same(folders, half_a, monkeypatch):
+    adapted = tiny.adapted(folders("llama"), "llama", half_a=half_a)
+    records, clipper = tiny.records([20, 7, 2, 13]), Clipper(adapted, None, 8)
+    merged = clipper.each(adapted.get(), records)
+    monkeypatch.setattr(lora, "_MOST_MERGED", 0)
+    assert relative(clipper.each(adapted.get(), records), merged) < 1e-5
+
+
+@HALVES
+def test_a_base_layer_that_has_no_plain_weights_is_asked_itself(folders, half_a):
+    adapted = tiny.adapted(folders("llama"), "llama", half_a=half_a)
+    records, clipper = tiny.records([20, 7, 2, 13]), Clipper(adapted, None, 8)
+    plain = clipper.each(adapted.get(), records)
+
+    class Quantised(torch.nn.Linear):
+        """Be a layer of another class, as those with 4 or 8 bits are."""
+
+    for module in adapted.modules.values():
+        module.base_layer.__class__ = Quantised
+    assert relative(clipper.each(adapted.get(), records), plain) < 1e-5
+
+
+def chosen_entries(layout):
+    """What a round may train: B alone, A alone, some of both, one entry."""
+    middle, some = layout.b_entries, np.random.default_rng(5).random(layout.size) < 0.1
+    return [slice(0, middle), slice(middle, layout.size), np.flatnonzero(some), slice(middle - 1, middle)]
+
+
+@pytest.mark.parametrize("which", range(4), ids=["b", "a", "some", "one"])
+def test_what_is_chosen_has_the_gradient_it_has_in_the_whole(folders, which):
+    adapted = tiny.adapted(folders("llama"), "llama", half_a=True)
+    records, point = tiny.records([20, 7, 2, 13]), adapted.get()
+    chosen = chosen_entries(adapted.layout)[which]
+    whole = Clipper(adapted, None, 8).each(point, records)
+    part = Clipper(adapted, None, 8, chosen=chosen).each(point, records)
+    assert torch.equal(part, whole[:, chosen])
+    total = Clipper(adapted, 0.01, 2, chosen=chosen).sum(point, records, np.arange(4))
+    assert total.shape == (part.shape[1],)
+    np.testing.assert_allclose(total, clipped_sum(part, 0.01), rtol=1e-4, atol=1e-8)
+
+
+def test_what_is_not_chosen_is_not_computed(folders):
+    adapted = tiny.adapted(folders("llama"), "llama", half_a=True)
+    tape = lora.Tape(parts_of(adapted.layout, slice(adapted.layout.b_entries, adapted.layout.size)))
+    assert {part.side for part in tape.parts} == {Side.A}
+    saved = []
+    with lora.per_record(adapted, tape), torch.autograd.graph.saved_tensors_hooks(saved.append, lambda t: t):
+        module = adapted.modules[adapted.layout.slots[0].name]
+        x = torch.ones(2, 3, adapted.layout.slots[0].inputs)
+        module(x)
+    assert [tuple(t.shape) for t in saved] == [tuple(x.shape)]  # x for A's gradient; nothing for B's
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        slice(0, 0),
+        slice(0, 10**9),
+        slice(0, 10, 2),
+        slice(-1, 0),
+        np.array([3, 2]),
+        np.array([2, 2]),
+        np.array([], dtype=np.intp),
+        np.array([-1, 0]),
+        np.array([10**9]),
+    ],
+)
+def test_a_choice_that_is_not_of_the_vector_is_refused(folders, chosen):
+    layout = tiny.adapted(folders("llama"), "llama").layout
+    with pytest.raises(ValueError, match="chosen"):
+        parts_of(layout, chosen)
+    with pytest.raises(ValueError, match="chosen"):
+        entries_of(layout, chosen)
 
 
 def test_a_low_precision_base_is_not_merged_and_keeps_small_updates(folders):
@@ -103,8 +189,9 @@ def test_the_sum_does_not_depend_on_the_size_of_the_micro_batches(folders, famil
 
 @pytest.mark.parametrize("norm", [1e-3, 0.1, 1.0, 30.0])
 @pytest.mark.parametrize("lengths", [[2] * 8 + [40], [40] * 8 + [2], [3, 40, 17]])
-def test_a_record_moves_the_sum_by_no_more_than_the_clipping_norm(folders, norm, lengths):
-    adapted = tiny.adapted(folders("llama"), "llama")
+@HALVES
+def test_a_record_moves_the_sum_by_no_more_than_the_clipping_norm(folders, norm, lengths, half_a):
+    adapted = tiny.adapted(folders("llama"), "llama", half_a=half_a)
     records = tiny.records(lengths, seed=5)
     clipper, point, everyone = Clipper(adapted, norm, 4), adapted.get(), np.arange(len(lengths))
     whole = clipper.sum(point, records, everyone)

@@ -57,10 +57,11 @@ def save(family, folder: Path) -> Path:
     return folder
 
 
-def adapted(folder, family, *, rank=4, b_scale=0.05) -> Adapted:
+def adapted(folder, family, *, rank=4, b_scale=0.05, half_a=False) -> Adapted:
     """Load a saved model and adapt it; B is not zero, so that the LoRA path carries something."""
     base = load_base(str(folder))
-    made = Adapted(base, layout_of(base, rank=rank, alpha=8.0, targets=TARGETS[family], adapter_seed=11))
+    layout = layout_of(base, rank=rank, alpha=8.0, targets=TARGETS[family], adapter_seed=11, half_a=half_a)
+    made = Adapted(base, layout)
     made.set(np.random.default_rng(1).normal(size=made.layout.size) * b_scale)
     return made
 
