@@ -177,6 +177,21 @@ def approve(
 
 
 @app.command()
+def train(
+    home: Home,
+    name: Annotated[str, typer.Argument(help="What to call the adapter: it is kept in HOME/adapters/NAME.")],
+    plan: Annotated[Path, typer.Option(help="The training: seed, [lora], [training] and [privacy], as in a run.")],
+) -> None:
+    """Train an adapter here by DP-SGD and keep it here, for merges: charged now, and never again."""
+    from client.kept import train_in
+
+    with _explained():
+        spent = train_in(home.absolute(), name, plan).spent
+    typer.echo(f"{home / 'adapters' / name}: trained, charged, and kept here; nothing has left")
+    typer.echo(f"this data has spent: {spent}")
+
+
+@app.command()
 def ledger(home: Home, as_json: AsJson = False) -> None:
     """Print what has left, and what it adds up to."""
     from client.views import ledger_json, ledger_lines

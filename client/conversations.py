@@ -5,6 +5,7 @@ what the tokenizer's chat template makes of it is found by rendering once more w
 it is exact whatever the template strips, merges or repeats, and a template that hides it is refused.
 """
 
+import re
 import secrets
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -204,12 +205,13 @@ def _tokens(text: str, spans: Sequence[tuple[int, int]], tokenizer: Any) -> Toke
 
 
 def _by_pieces(text: str, spans: Sequence[tuple[int, int]], tokenizer: Any) -> tuple[Any, list[tuple[int, int]]]:
-    """Tokenize for a tokenizer that cannot say where its tokens stand: each answer, and what is between, by itself.
+    """Tokenize for a tokenizer that cannot say where its tokens stand: answers, special tokens and the rest apart.
 
-    A token's place is then that of its piece, which is all that counting needs; only the first token after an answer
-    gets the place of what follows it.
+    A token's place is then that of its piece, which is all that counting needs.
     """
-    edges = sorted({0, len(text), *(edge for span in spans for edge in span)})
+    special = "|".join(re.escape(token) for token in tokenizer.all_special_tokens)
+    found = (match.span() for match in re.finditer(special, text)) if special else ()
+    edges = sorted({0, len(text), *(edge for span in (*spans, *found) for edge in span)})
     ids: list[int] = []
     places: list[tuple[int, int]] = []
     for start, end in pairwise(edges):

@@ -104,6 +104,11 @@ class Folder:
         return self.root / "mailbox.db"
 
     @property
+    def adapters(self) -> Path:
+        """The adapters that were trained here and stay here, a folder for each."""
+        return self.root / "adapters"
+
+    @property
     def run(self) -> Path:
         """The daemon's socket, log and pid file."""
         return self.root / "run"

@@ -8,9 +8,11 @@ The private records are within reach of `Visit` alone, and it hands out only wha
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
+from client.adapter import Layout
 from client.conversations import records_of
 from client.declared import Declared
 from client.documents import Document, text_of
@@ -19,6 +21,7 @@ from client.homes import VISITS
 from client.model import Adapted, Base, layout_of
 from client.training.clipping import Clipper
 from client.visit import Visit
+from privacy.artefact import Artefact
 from privacy.config import ConfigError
 from privacy.evidence import Evidence
 from privacy.gate import Gate
@@ -35,6 +38,13 @@ from protocols.secure_sum.session import Place
 from protocols.secure_sum.sums import Sums
 from protocols.session import MemberId
 
+V = TypeVar("V", bound=Visit)
+
+
+def no_adapters(name: str) -> Artefact:  # noqa: ARG001
+    """Refuse: nothing was trained apart. Raises: PeerError."""
+    raise PeerError("no adapter of this name was trained here")
+
 
 def no_roster() -> Roster:
     """Refuse: there is no approved roster. Raises: RosterNotApproved."""
@@ -47,9 +57,10 @@ class House:
 
     `documents` and `policy` read anew each time they are called, and `edition` changes whenever the documents do, so
     that an operator's edit counts from the next letter on: what was deleted is trained on no more; `roster` likewise.
-    `sums` holds the keys of secure sums; without it the house takes part in none. `identity` is the home's public
-    key, by which two homes of one name on one ledger differ. With `unsafe_seed` the same letters get
-    the same answers, which protects nothing; the policy must allow it.
+    `sums` holds the keys of secure sums; without it the house takes part in none. `adapters` are those that were
+    trained at home, by name. Of an adapter of a higher rank than `most_rank` only that much is trained here.
+    `identity` is the home's public key, by which two homes of one name on one ledger differ. With `unsafe_seed` the
+    same letters get the same answers, which protects nothing; the policy must allow it.
     """
 
     member: MemberId
@@ -65,15 +76,20 @@ class House:
     identity: str = ""
     roster: Callable[[], Roster] = no_roster
     sums: Sums | None = None
+    adapters: Callable[[str], Artefact] = no_adapters
+    most_rank: int | None = None
     _fitted: tuple[tuple[object, ...], Fitted] | None = field(default=None, init=False, repr=False)
     _known: tuple[object, tuple[str, ...]] | None = field(default=None, init=False, repr=False)
 
     def open(self, occasion: Occasion) -> "Visit":
         """Return what a letter may use. Raises: LevelForbidden for a seed that the policy does not allow."""
+        return self.at_home(occasion, VISITS.get(occasion.collaboration, Visit))
+
+    def at_home(self, occasion: Occasion, kind: type[V]) -> V:
+        """Return a visit of this kind. Raises: LevelForbidden for a seed that the policy does not allow."""
         gate = Gate(self.policy(), self.ledger, self._randomness(occasion))
         place = Place(self.member, occasion.partner, occasion.session, occasion.members)
-        visit = VISITS.get(occasion.collaboration, Visit)
-        return visit(self, gate, self._own(occasion), place)
+        return kind(self, gate, self._own(occasion), place)
 
     def account(self, budget: Budget) -> Account:
         """Return on whose budgets the data draws: by its documents, whatever they are called now."""
@@ -128,24 +144,27 @@ class House:
             raise PeerError("a recipe for another base model")
         if not 2 <= recipe.record_tokens <= _longest(self.base):
             raise PeerError("records longer than this model reads, or shorter than two tokens")
-        try:
-            layout = layout_of(
-                self.base,
-                rank=recipe.rank,
-                alpha=recipe.alpha,
-                targets=recipe.targets,
-                adapter_seed=recipe.adapter_seed,
-            )
-        except (ConfigError, ValueError):
-            raise PeerError("a recipe whose targets this model does not have") from None
-        if layout.size != recipe.length or layout.digest != recipe.layout:
-            raise PeerError("a recipe for an adapter of another layout")
+        layout = self._layout(recipe)
         if recipe.rank > max(min(slot.outputs, slot.inputs) for slot in layout.slots):
             raise PeerError("a rank above every width it could serve")  # its matrices would fill the memory
         if self._fitted is not None:
             self._fitted[1].adapted.remove()
             self._fitted = None
         return Adapted(self.base, layout)
+
+    def _layout(self, recipe: Shape) -> Layout:
+        """Return the layout that the recipe names by its digest: of B's alone, or of A's too. Raises: PeerError."""
+        rank, alpha, targets, seed = recipe.rank, recipe.alpha, recipe.targets, recipe.adapter_seed
+        try:
+            for half_a in (False, True):
+                layout = layout_of(
+                    self.base, rank=rank, alpha=alpha, targets=targets, adapter_seed=seed, half_a=half_a
+                )
+                if layout.digest == recipe.layout and layout.size == recipe.length:
+                    return layout
+        except (ConfigError, ValueError):
+            raise PeerError("a recipe whose targets this model does not have") from None
+        raise PeerError("a recipe for an adapter of another layout")
 
     def _randomness(self, occasion: Occasion) -> Randomness:
         if self.unsafe_seed is None:

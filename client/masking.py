@@ -8,6 +8,7 @@ import numpy as np
 from dp_accounting import DpEvent
 from numpy.typing import NDArray
 
+from privacy.artefact import Artefact, Derivation
 from privacy.distributed import NoiseShare, sum_event
 from privacy.fixed_point import FixedPoint
 from privacy.mechanisms import Mechanism, Unprotected
@@ -16,7 +17,7 @@ from privacy.refusal import NotEncodable
 from protocols.faults import LocalError
 from protocols.secure_sum.messages import Upload
 
-Vector = NDArray[np.float32]
+Vector = NDArray[np.float32] | NDArray[np.float64]
 Integers = NDArray[np.signedinteger[Any]]
 Mask = Callable[[Integers], Upload]
 
@@ -52,6 +53,24 @@ class MaskedRelease:
 
     def draw(self, randomness: Randomness) -> Upload:
         """Return the masked words. Raises: LocalError if what was drawn cannot be encoded."""
+        return self.mask(_encoded(self.spec, self.inner.draw(randomness)))
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedDerivation:
+    """Make something of what was charged before, encode and mask it: post-processing, and nothing is charged."""
+
+    inner: Derivation[Vector]
+    spec: FixedPoint
+    mask: Mask
+
+    @property
+    def artefact(self) -> Artefact:
+        """Return what it is made of."""
+        return self.inner.artefact
+
+    def draw(self, randomness: Randomness) -> Upload:
+        """Return the masked words. Raises: LocalError if what was made cannot be encoded."""
         return self.mask(_encoded(self.spec, self.inner.draw(randomness)))
 
 

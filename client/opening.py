@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from client.data import edition
 from client.data import read as read_data
@@ -26,6 +27,9 @@ from protocols.roster import Roster
 from protocols.secure_sum.sums import Sums
 from protocols.session import MemberId
 
+if TYPE_CHECKING:
+    from client.home import House
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -42,13 +46,23 @@ class Opened:
 
 def open_home(folder: Folder, settings: Settings) -> Opened:
     """Load everything once. Raises: ConfigError for what the operator can mend."""
+    house, shelf = open_house(folder, settings)
+    identity, coordinator = identity_of(folder), _coordinator(folder, settings)
+    evidence = replace(house.evidence(identity), remember=lambda head: shelf.remember(head.to_json()))
+    mailbox = Mailbox(house.member, identity, coordinator, CATALOG, house.open, shelf, evidence)
+    return Opened(mailbox, house.base.digest, shelf)
+
+
+def open_house(folder: Folder, settings: Settings) -> tuple[House, SqliteShelf]:
+    """Load what is in a home, without a door, and its shelf. Raises: ConfigError for what the operator can mend."""
     data = settings.data
 
     def read() -> Iterator[Document]:
         return read_data(data.path, data.format, data.columns)
 
     next(d for d in read() if d.text.strip())  # is it there, and is it text?
-    identity, coordinator = identity_of(folder), _coordinator(folder, settings)
+    identity = identity_of(folder)
+    _coordinator(folder, settings)
     Policy.load(folder.policy)
     shelf, ledger = SqliteShelf(folder.mailbox), _ledger(folder, settings)
     _require_newest(folder, shelf, ledger)
@@ -57,11 +71,12 @@ def open_home(folder: Folder, settings: Settings) -> Opened:
     notes.note("started")
     from transformers.utils.logging import disable_progress_bar  # late, like all that loads torch: checks come first
 
+    from client.artefacts import read_artefact
     from client.home import House
     from client.model import load_base
 
     disable_progress_bar()
-    house = House(
+    return House(
         member=MemberId(settings.member),
         base=load_base(settings.model.name),
         documents=read,
@@ -75,10 +90,9 @@ def open_home(folder: Folder, settings: Settings) -> Opened:
         identity=str(identity.public),
         roster=lambda: notes.roster(folder),
         sums=Sums(identity, time.time),
-    )
-    evidence = replace(house.evidence(identity), remember=lambda head: shelf.remember(head.to_json()))
-    mailbox = Mailbox(house.member, identity, coordinator, CATALOG, house.open, shelf, evidence)
-    return Opened(mailbox, house.base.digest, shelf)
+        adapters=lambda name: read_artefact(folder.adapters, name),
+        most_rank=settings.lora.most_rank,
+    ), shelf
 
 
 @dataclass(slots=True)

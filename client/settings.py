@@ -119,6 +119,17 @@ class PersonalSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LoraSettings:
+    """Say how much of an adapter this home trains: of a higher rank only the first `most_rank` columns."""
+
+    most_rank: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.most_rank is not None and self.most_rank < 1:
+            raise ValueError("most_rank: expected at least 1")
+
+
+@dataclass(frozen=True, slots=True)
 class DoorSettings:
     """Say where the daemon's socket is, and which group besides the owner may open it."""
 
@@ -151,6 +162,7 @@ class Settings:
     ledger: Path = Path("ledger.db")
     door: DoorSettings = DoorSettings()
     page: PageSettings = PageSettings()
+    lora: LoraSettings = LoraSettings()
     unsafe_seed: int | None = None
     personal: PersonalSettings | None = None
 
@@ -234,6 +246,7 @@ declared_documents = {data.declared_documents}
 declared_tokens = {data.declared_tokens}
 {_groups(data)}
 {_personal(settings.personal)}
+{_lora(settings.lora)}
 {_door(settings)}
 {_page(settings.page)}"""
 
@@ -307,6 +320,12 @@ def _door(settings: Settings) -> str:
         (door.group is not None, f"group = {_toml(group)}  # and a group that may open it"),
     )
     return "".join(f"{'' if chosen else '# '}{line}\n" for chosen, line in lines)
+
+
+def _lora(lora: LoraSettings) -> str:
+    """Return the table of the adapter, commented out where nothing was chosen."""
+    lines = ("[lora]  # train no more of an adapter than this rank:", f"most_rank = {lora.most_rank or 4}")
+    return "".join(f"{'# ' * (lora.most_rank is None)}{line}\n" for line in lines)
 
 
 def _page(page: PageSettings) -> str:

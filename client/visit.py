@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from client.declared import Declared
 from client.fitted import Fitted, Shape
+from client.model import Base
+from privacy.artefact import Artefact
 from privacy.fixed_point import FixedPoint
 from privacy.gate import Disclosed, Gate, Released, Said
 from privacy.ledger import Account, Ledger
@@ -53,14 +55,20 @@ UNITS = {Unit.RECORD: "records", Unit.GROUP: "groups", Unit.MEMBER: "whole membe
 class House(Protocol):
     """Be the house around a visit: see `client/home.py`."""
 
+    base: Base
     declared: Declared
     ledger: Ledger
     threads: int
     sums: Sums | None
+    most_rank: int | None
 
     @property
     def roster(self) -> Callable[[], Roster]:
         """Return what reads the approved roster."""
+
+    @property
+    def adapters(self) -> Callable[[str], Artefact]:
+        """Return what reads an adapter that was trained at home. Raises: PeerError."""
 
     def account(self, budget: Budget) -> Account:
         """Return on whose budgets the data draws."""
@@ -70,11 +78,15 @@ class House(Protocol):
 
 
 class Noise(Enum):
-    """Say where the noise of a summand is: nowhere, in the summand itself, or in full only in the sum."""
+    """Say where the noise of a summand is: nowhere, in the summand itself, or in full only in the sum.
+
+    EARLIER: in what the summand is made of, which was charged when it was drawn.
+    """
 
     NONE = "none"
     OWN = "own"
     SHARED = "shared"
+    EARLIER = "earlier"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +138,8 @@ class Visit:
         made = summand.make(self._begin(summand, request, slips))
         if summand.noise is Noise.NONE:
             return self.gate.disclose(made, self.account, occasion)
+        if summand.noise is Noise.EARLIER:
+            return self.gate.derive(made, self.account, occasion)
         self.require_room(made, summand.times, occasion)
         return self.gate.release(made, self.account, occasion)
 

@@ -8,7 +8,7 @@ from typing import Any
 from privacy.units import Level
 from protocols.faults import LocalError
 from protocols.session import Coordinator, Member, MemberId
-from protocols.weights import average
+from protocols.weights import average, merge
 from protocols.wire import Message, Wire
 
 
@@ -55,6 +55,15 @@ CATALOG: Mapping[str, Collaboration] = {
             average.STATES,
             average.BEGIN,
             average.coordinate,
+        ),
+        Collaboration(
+            "merge",
+            Level.WEIGHTS,
+            Stage.POST_TRAINING,
+            merge.WIRE,
+            merge.STATES,
+            merge.BEGIN,
+            merge.coordinate,
         ),
     )
 }

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from client.adapter import save
 from client.card import Card
-from client.model import Base, layout_of
+from client.model import Base
 from privacy.units import Guarantee
 from simulations.experiment import Experiment
+from simulations.shape import layout_for
 
 
 def save_adapter(
@@ -26,8 +27,7 @@ def save_adapter(
     `guarantees` are what each member's own ledger says, where it could be asked; `answered` how many members are in
     each round's mean.
     """
-    lora, training = experiment.lora, experiment.training
-    layout = layout_of(base, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, adapter_seed=experiment.seed)
+    training, layout = experiment.training, layout_for(experiment, base)
     facts = (
         ("experiment", experiment.name),
         ("collaboration", f"{experiment.collaboration.name}, {experiment.collaboration.rounds} rounds"),

@@ -7,7 +7,8 @@ from privacy.config import ConfigError, read_config
 from privacy.units import Unit
 from protocols.catalog import CATALOG
 from protocols.secure_sum.terms import Mode, Terms, mode_for
-from protocols.weights.recipe import Recipe
+from protocols.weights.recipe import LARGEST, Half, Recipe
+from protocols.weights.server_rules import FEDAVG, ServerRule
 
 SHIPPED_MODEL = "base"
 SHIPPED = Path(__file__).parent / "base" / "model"
@@ -38,13 +39,15 @@ class CollaborationTable:
 class SecureSumTable:
     """Give the terms of the secure sum: see `protocols/secure_sum/terms.py`.
 
-    Without a `mode` it is resilient where the threshold leaves room for a member to drop out, else strict.
+    Without a `mode` it is resilient where the threshold leaves room for a member to drop out, else strict. Entries of
+    a delta are cut off at `largest`: the smaller it is, the finer are the words.
     """
 
     smallest_crowd: int = 3
     colluding: int = 1
     bits: int = 32
     mode: Mode | None = None
+    largest: float = LARGEST
 
     def terms(self, members: int) -> Terms:
         """Return the terms for so many members. Raises: ValueError."""
@@ -60,16 +63,20 @@ class ModelTable:
 
 @dataclass(frozen=True, slots=True)
 class LoraTable:
-    """Give the shape of the adapter."""
+    """Give the shape of the adapter, and which of its matrices are trained when."""
 
     rank: int
     alpha: float
     targets: tuple[str, ...]
+    half: Half = Half.B
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingTable:
-    """Give each member's local training: `steps` a round, `batch_size` records a step on average."""
+    """Give each member's local training: `steps` a round, `batch_size` records a step on average.
+
+    `proximal` is the weight of FedProx's pull to the round's start, `share` that of the entries a round trains.
+    """
 
     record_tokens: int
     steps: int
@@ -77,6 +84,8 @@ class TrainingTable:
     optimizer: str
     learning_rate: float
     clipping_norm: float
+    proximal: float = 0.0
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +112,20 @@ class PrivacyTable:
 class MemberTable:
     """Name a member and, for simulations, its data: `silo:NAME` of the standard library, or a path.
 
-    On real nodes the data is the member's own and `data` is not looked at.
+    On real nodes the data is the member's own and `data` is not looked at; nor is `rank`, the most of an adapter's
+    rank that the member trains: there its own `home.toml` says so. `weight` is its public one in a merge.
     """
 
     name: str
     data: str = ""
+    rank: int | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.rank is not None and self.rank < 1:
+            raise ValueError("rank: expected at least 1")
+        if not 0 < self.weight <= 1:
+            raise ValueError("weight: expected a number above 0 and at most 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +142,7 @@ class Experiment:
     members: tuple[MemberTable, ...]
     model: ModelTable = ModelTable()
     secure_sum: SecureSumTable = SecureSumTable()
+    server: ServerRule = FEDAVG
     purpose: str = ""
     unsafe_seeded_randomness: bool = False
 
@@ -158,10 +177,13 @@ class Experiment:
         """Say whether members are protected as a whole, by noise that only their sum has in full."""
         return self.privacy.unit is Unit.MEMBER and self.privacy.epsilon is not None
 
-    def recipe(self, base: str, layout: str, length: int, noise_multiplier: float | None = None) -> Recipe:
+    def recipe(
+        self, base: str, layout: str, length: int, noise_multiplier: float | None = None, b_entries: int = 0
+    ) -> Recipe:
         """Return the public hyper-parameters for a model of digest `base` and an adapter of `length` entries.
 
-        `noise_multiplier` is that of the sum, for whole members; the plan finds it.
+        `noise_multiplier` is that of the sum, for whole members; the plan finds it. `b_entries` are B's, where A's
+        are trained too.
         """
         return Recipe(
             base=base,
@@ -182,19 +204,32 @@ class Experiment:
             epsilon=self.privacy.epsilon,
             delta=self.privacy.delta,
             noise_multiplier=noise_multiplier,
+            half=self.lora.half,
+            b_entries=b_entries,
+            proximal=self.training.proximal,
+            share=self.training.share,
+            largest=self.secure_sum.largest,
         )
+
+    @property
+    def example(self) -> Recipe:
+        """Return the recipe for a model and an adapter that are not known yet: to see what it asks of a home."""
+        turns = self.lora.half is not Half.B
+        return self.recipe("", "", 1 + turns, 1.0 if self.noise_in_the_sum else None, int(turns))
 
 
 def load_experiment(file: Path) -> Experiment:
     """Read and check `file`. Raises: ConfigError, which names the file, the key and the nearest known one."""
     experiment = read_config(Experiment, file)
+    if experiment.lora.half is Half.BOTH and experiment.collaboration.name == "average":
+        raise ConfigError(file, "lora.half", "expected b or alternate: the mean of products is not that of the means")
     known = sorted(CATALOG)
     if experiment.noise_in_the_sum and experiment.collaboration.unsafe_plain_sum:
         raise ConfigError(file, "privacy.unit", "expected record: a plain sum has no noise for whole members")
     if experiment.collaboration.name not in known:
         raise ConfigError(file, "collaboration.name", f"expected one of {', '.join(known)}")
     try:
-        experiment.recipe("", "", 1, 1.0 if experiment.noise_in_the_sum else None)
+        _ = experiment.example
     except ValueError as wrong:
         raise ConfigError(file, "lora, training or privacy", str(wrong)) from None
     return experiment

@@ -100,6 +100,7 @@ def raise_village(
         (folder / member).mkdir(parents=True)
         ledger = Ledger(folder / member / "ledger.db", durable=False)
         house = _house(experiment, member, texts[member], base, policy, ledger)
+        house.most_rank = next((m.rank for m in experiment.members if m.name == member), None)
         house.roster, house.sums = lambda: roster, Sums(identity, time.time)
         mailbox = Mailbox(
             member, identity, coordinator.public, CATALOG, house.open, MemoryShelf(), house.evidence(identity)

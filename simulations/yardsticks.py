@@ -75,16 +75,13 @@ def do(job: Job) -> Losses:
 
 def judge(job: Job, base: "Base", adapter: NDArray[np.float32] | None) -> Losses:  # type: ignore[name-defined]  # noqa: F821
     """Return the loss of the base with `adapter`, or without one, on every member's held-out text."""
-    from client.model import Adapted, layout_of
+    from client.model import Adapted
     from client.training.evaluation import held_out_loss
+    from simulations.shape import layout_for
 
     model = base.model
     if adapter is not None:
-        lora = job.experiment.lora
-        layout = layout_of(
-            base, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, adapter_seed=job.experiment.seed
-        )
-        adapted = Adapted(base, layout)
+        adapted = Adapted(base, layout_for(job.experiment, base))
         adapted.set(adapter)
         model = adapted.model
     return {name: held_out_loss(model, base.tokenizer, [text.held_out]) for name, text in job.texts.items()}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from client.homes.average import AverageVisit
+from client.homes.merge import MergeVisit
 from client.visit import Visit
 
-VISITS: Mapping[str, type[Visit]] = {"average": AverageVisit}
+VISITS: Mapping[str, type[Visit]] = {"average": AverageVisit, "merge": MergeVisit}

@@ -33,10 +33,14 @@ def require_promise(recipe: Recipe, event: DpEvent) -> None:
     """Return if `event`, once in every round, keeps the recipe's own promise. Raises: PeerError."""
     if recipe.epsilon is None:
         raise PeerError("a recipe that promises nothing")
-    orders = default_orders(recipe.epsilon, recipe.delta)
     relation = Relation.ZERO_OUT if recipe.unit is Unit.MEMBER else Relation.ADD_OR_REMOVE
-    cost = price(SelfComposedDpEvent(event, recipe.rounds), orders, relation)
-    if not Filter(orders, recipe.delta).fits(cost, recipe.epsilon):
+    require_kept(SelfComposedDpEvent(event, recipe.rounds), recipe.epsilon, recipe.delta, relation)
+
+
+def require_kept(event: DpEvent, epsilon: float, delta: float, relation: Relation) -> None:
+    """Return if `event` stays within what is promised, at the orders of a fresh account. Raises: PeerError."""
+    orders = default_orders(epsilon, delta)
+    if not Filter(orders, delta).fits(price(event, orders, relation), epsilon):
         raise PeerError("a recipe whose noise does not keep its own promise")
 
 

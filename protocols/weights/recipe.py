@@ -55,7 +55,8 @@ class Recipe(Message):
              `noise_multiplier` of the sum, in clipping norms, where only the sum has the noise; `share` of the
              entries that are trained in a round; `proximal` the weight of the pull to the round's start (Li et al.
              2020, FedProx); `target_quantile` of the gradients' norms that the clipping norm seeks (Andrew et al.
-             2021), None for a fixed one; `beta` that of DPO.
+             2021), None for a fixed one; `beta` that of DPO; `largest` where a delta's entries are cut off: a step
+             of the words is that, times the members, over 2**(bits - 1).
     """
 
     base: str
@@ -83,10 +84,11 @@ class Recipe(Message):
     share: float = 1.0
     proximal: float = 0.0
     target_quantile: float | None = None
+    largest: float = LARGEST
 
     def __post_init__(self) -> None:
         counts = (self.length, self.rank, self.record_tokens, self.rounds, self.steps, self.batch_size)
-        scales = (self.alpha, self.learning_rate, self.clipping_norm, self.beta)
+        scales = (self.alpha, self.learning_rate, self.clipping_norm, self.beta, self.largest)
         if min(counts) < 1 or not all(math.isfinite(s) and s > 0 for s in scales):
             raise ValueError("a count, a rate or a norm that is not positive")
         if not 1 <= len(self.targets) <= 256 or max(map(len, self.targets)) > 256:
@@ -140,7 +142,7 @@ class Recipe(Message):
         """Return how deltas become words where `members` add up. Raises: ValueError if their words are too narrow."""
         size = {"length": self.entries(round_), "bits": terms.bits, "members": members}
         if self.noise_multiplier is None:
-            return sized(coordinate=LARGEST, **size)
+            return sized(coordinate=self.largest, **size)
         bound, z = self.clipping_norm, self.noise_multiplier
         return sized(coordinate=bound, norm=bound, noise_multiplier=z, honest=terms.honest, **size)
 

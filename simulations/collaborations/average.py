@@ -8,8 +8,8 @@ import numpy as np
 from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 
 from client.declared import Declared
-from client.homes.average import MOST_STEPS
-from client.model import Base, layout_of, load_base
+from client.homes.local import MOST_STEPS
+from client.model import Base, load_base
 from client.training.noise import noise_multiplier, opened, require_promise
 from privacy.accounting.accountant import NAME, Filter, calibrate, default_orders, price
 from privacy.accounting.certificate import certify
@@ -26,6 +26,7 @@ from protocols.wire import Message
 from simulations.collaborations.figures import memory_bytes, opening_bytes, step_seconds, trips_of_sums, upload_of
 from simulations.collaborations.run import Cost, MemberPlan, Outcome, Plan, Side
 from simulations.experiment import Experiment, MemberTable
+from simulations.shape import layout_for
 
 ORDERS = tuple(round(1.5 + k / 4, 2) for k in range(60)) + tuple(float(a) for a in range(17, 65))
 
@@ -39,11 +40,11 @@ class AverageRun:
 
     def recipe(self, experiment: Experiment, base: Base) -> Recipe:
         """Return the experiment's recipe for this base model. Raises: ConfigError, naming a target it has not."""
-        lora = experiment.lora
-        layout = layout_of(base, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, adapter_seed=experiment.seed)
+        layout = layout_for(experiment, base)
         try:
             noise = _noise_of_sums(experiment, layout.size) if experiment.noise_in_the_sum else None
-            recipe = experiment.recipe(base.digest, layout.digest, layout.size, noise)
+            b_entries = layout.b_entries if layout.half_a else 0
+            recipe = experiment.recipe(base.digest, layout.digest, layout.size, noise, b_entries)
             if experiment.terms is not None:
                 recipe.spec(experiment.terms, len(experiment.members))
         except ValueError as wrong:
@@ -69,7 +70,8 @@ class AverageRun:
     def task(self, experiment: Experiment, base: Base) -> Average:
         """Return the collaboration's task: train from an adapter of zeros."""
         recipe = self.recipe(experiment, base)
-        return Average(recipe, experiment.collaboration.quorum, np.zeros(recipe.length, np.float32), experiment.terms)
+        start = np.zeros(recipe.length, np.float32)
+        return Average(recipe, experiment.collaboration.quorum, start, experiment.terms, experiment.server)
 
     def trips(self, experiment: Experiment) -> int:
         """Return how many round trips the experiment takes if nothing goes wrong."""
@@ -87,7 +89,7 @@ class AverageRun:
 
     def misfits(self, experiment: Experiment, side: Side) -> Iterator[Exception]:
         """Yield why the recipe does not fit the home's data and budget."""
-        recipe = experiment.recipe("", "", 1, 1.0 if experiment.noise_in_the_sum else None)
+        recipe = experiment.example
         records = side.settings.data.declared.records(recipe.record_tokens)
         if recipe.batch_size > records:
             yield PeerError(f"batches of {recipe.batch_size} records, larger than this data")
@@ -120,7 +122,7 @@ class AverageRun:
     def _asked(self, experiment: Experiment, side: Side) -> Recipe:
         """Return the recipe as the home would be asked to follow it. Raises: PeerError."""
         if not experiment.noise_in_the_sum:
-            return experiment.recipe("", "", 1)
+            return experiment.example
         try:
             return self.recipe(experiment, load_base(side.settings.model.name))
         except ConfigError as wrong:
@@ -190,8 +192,9 @@ def _noise_of_sums(experiment: Experiment, length: int) -> float:
 def _answer(recipe: Recipe, terms: Terms | None, members: int) -> Message:
     """Return a round's answer of the size that a real one has, with nothing in it."""
     if terms is None:
-        return Contributed(0, np.zeros(recipe.length, np.float32))
-    return upload_of(recipe.spec(terms, members), terms, members)
+        return Contributed(0, np.zeros(recipe.entries(0), np.float32))
+    largest = max(range(min(2, recipe.rounds)), key=recipe.entries)
+    return upload_of(recipe.spec(terms, members, largest), terms, members)
 
 
 def best_orders(recipe: Recipe, declared: Mapping[str, Declared]) -> tuple[float, ...]:

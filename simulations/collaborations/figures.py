@@ -68,12 +68,15 @@ def memory_bytes() -> int:
 
 def step_seconds(recipe: Recipe, base: Base) -> float:
     """Return the seconds of one step on random tokens: one to warm up, two to time."""
-    adapted = Adapted(
+    layout = layout_of(
         base,
-        layout_of(
-            base, rank=recipe.rank, alpha=recipe.alpha, targets=recipe.targets, adapter_seed=recipe.adapter_seed
-        ),
+        rank=recipe.rank,
+        alpha=recipe.alpha,
+        targets=recipe.targets,
+        adapter_seed=recipe.adapter_seed,
+        half_a=recipe.b_entries > 0,
     )
+    adapted = Adapted(base, layout)
     try:
         draws = SystemRandomness().uniform(2 * recipe.batch_size * recipe.record_tokens)
         tokens = (draws * base.model.config.vocab_size).astype(np.int32).reshape(-1, recipe.record_tokens)
@@ -88,9 +91,9 @@ def step_seconds(recipe: Recipe, base: Base) -> float:
         )
         start = np.zeros(recipe.length, np.float32)
         task = (
-            UnsafePlainSgd(adapted, records, start, schedule)
+            UnsafePlainSgd(adapted, records, start, schedule, chosen=recipe.chosen(0))
             if recipe.epsilon is None or recipe.noise_multiplier is not None
-            else DpSgd(adapted, records, start, schedule, 1.0)
+            else DpSgd(adapted, records, start, schedule, 1.0, chosen=recipe.chosen(0))
         )
         _timed(task)
         many = replace(task, schedule=replace(schedule, steps=3))

@@ -1,5 +1,6 @@
 """`init` checks everything first, writes it all or nothing, and never over anything."""
 
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -14,10 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.declared import Declared, coarse
+from client.documents import Columns, Content
 from client.folder import Folder
 from client.init import Wishes, init
 from client.mailbox import SqliteShelf
-from client.settings import DoorSettings, PageSettings, RoadSettings, Settings, home_toml, require_private
+from client.settings import (
+    DoorSettings,
+    Dtype,
+    PageSettings,
+    PersonalSettings,
+    RoadSettings,
+    Settings,
+    home_toml,
+    require_private,
+)
 from privacy.config import ConfigError
 from privacy.policy import Policy
 from privacy.units import Level
@@ -247,3 +258,53 @@ def _refused(wishes: Wishes, tmp_path: Path, words: str) -> str:
         init(tmp_path / "home", wishes)
     assert sorted(tmp_path.iterdir()) == before
     return str(refusal.value)
+
+
+def test_a_home_may_hold_conversations_of_users_and_says_so_in_its_settings(wishes: Wishes, tmp_path: Path) -> None:
+    rows = ({"messages": [{"role": "user", "content": f"note {n}"}], "user": n % 30} for n in range(60))
+    data = tmp_path / "chats.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = init(tmp_path / "home", replace(wishes, data=data, content=Content.CHAT, group_column="user"))
+    settings = Settings.load(Folder(tmp_path / "home").settings)
+    assert settings == made
+    assert settings.data.columns == Columns(Content.CHAT, "text", "user")
+    assert (settings.data.declared_documents, settings.data.declared_groups) == (60, 30)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('[model]\nname = "m"\nbits = 3', "bits: expected 4 or 8"),
+        ('[model]\nname = "m"\ndtype = "float16"', "expected one of auto, bfloat16, float32"),
+        ("validation = 1.0", "validation: expected at least 0"),
+        ('group_column = "user"', "declared_groups: expected at least 1 with a group_column"),
+        ("declared_groups = 7", "declared_groups: expected at least 1 with a group_column"),
+        ('content = "chats"', "expected one of text, chat, preference"),
+        ('[personal]\nrank = 0\nalpha = 1.0\ntargets = ["q"]\nsteps = 1\nlearning_rate = 0.1', "rank, steps"),
+        ('[personal]\nrank = 1\nalpha = 0.0\ntargets = ["q"]\nsteps = 1\nlearning_rate = 0.1', "alpha, learning"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_by_name(wishes: Wishes, tmp_path: Path, line: str, words: str) -> None:
+    init(tmp_path / "home", wishes)
+    file = Folder(tmp_path / "home").settings
+    text = file.read_text()
+    if line.startswith("[model]"):
+        text = text[: text.index("[model]")] + line + text[text.index("\n[data]") :]
+    elif line.startswith("["):
+        text += line
+    else:
+        text = text.replace("[data]\n", f"[data]\n{line}\n")
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        Settings.load(file)
+
+
+def test_settings_survive_being_written_and_read(wishes: Wishes, tmp_path: Path) -> None:
+    settings = init(tmp_path / "home", wishes)
+    file = tmp_path / "home.toml"
+    personal = PersonalSettings(2, 4.0, ("q_proj", "v_proj"), 5, 0.01, 4)
+    model = replace(settings.model, dtype=Dtype.BFLOAT16, bits=4)
+    data = replace(settings.data, content=Content.CHAT, group_column="u", declared_groups=3, validation=0.25)
+    for changed in (settings, replace(settings, personal=personal, model=model, data=data)):
+        file.write_text(home_toml(changed))
+        assert Settings.load(file) == changed

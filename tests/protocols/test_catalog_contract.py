@@ -22,12 +22,21 @@ from protocols.post import Letter, seal
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId
 from protocols.weights import average
+from protocols.weights.merge import Merge, MergePlan, Method, Protection
 from protocols.weights.recipe import Recipe
 from protocols.wire import Message
 
 # One line for each collaboration: a task that three members of `village` can work on.
-TASKS = {"average": lambda: task(rounds=2)}
+TASKS = {
+    "average": lambda: task(rounds=2),
+    "merge": lambda: Merge(ties(), 2, Terms(Mode.STRICT, smallest_crowd=2, colluding=1)),
+}
 CANARY = 0.123456789123
+
+
+def ties(**changes) -> MergePlan:
+    given = {"base": "b" * 64, "adapter": "a", "method": Method.TIES, "layout": "l" * 64, "length": LENGTH}
+    return MergePlan(**(given | {"protection": Protection.TRAINING} | changes))
 
 
 @pytest.fixture(params=sorted(CATALOG))
@@ -59,6 +68,7 @@ MADE = {
         sized, length=st.integers(1, 9), bits=st.just(32), members=st.integers(2, 9), coordinate=st.floats(1, 9)
     ),
     Terms: st.builds(Terms, st.sampled_from(Mode), st.integers(3, 9), st.integers(0, 2), st.sampled_from([16, 32])),
+    MergePlan: st.builds(ties, density=st.floats(0.01, 0.99), length=st.integers(1, 9)),
     Recipe: st.builds(
         recipe, learning_rate=st.floats(0.01, 0.99), epsilon=st.none() | st.floats(0.1, 9), rank=st.integers(1, 9)
     ),

@@ -27,8 +27,9 @@ from protocols.secure_sum.session import Place
 from protocols.secure_sum.sums import Sums
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId, drive
-from protocols.weights import average
+from protocols.weights import average, merge
 from protocols.weights.average import Average
+from protocols.weights.blending import agreeing, trimmed
 from protocols.weights.recipe import Recipe
 
 BUDGET = Budget(epsilon=50.0, delta=1e-5)
@@ -83,7 +84,12 @@ class House:
 
     def __post_init__(self) -> None:
         permission = Permission(
-            str(COORDINATOR.public), Level.WEIGHTS, ("average",), 2, self.noise_multiplier == 0, unsafe_plain_sum=True
+            str(COORDINATOR.public),
+            Level.WEIGHTS,
+            ("average", "merge"),
+            2,
+            self.noise_multiplier == 0,
+            unsafe_plain_sum=True,
         )
         self.sums = Sums(self.identity, time.time)
         self.roster = Roster(((self.name, self.identity.public),))
@@ -145,12 +151,44 @@ class Room:
             return house.gate.disclose(Masked(pull, spec, mask), house.account, occasion)
         return house.gate.release(MaskedRelease(pull, spec, mask), house.account, occasion)
 
+    def combined(self, plan, step: int, known: np.ndarray, request, slips) -> Released | Disclosed:
+        """Be a home whose point is its adapter: of two products of rank one, where there is a sketch."""
+        house, name = self.house, self.occasion.session
+        spec = plan.spec(house.sums.terms(name, house.roster), len(request.members), step)
+        expected = Expected(merge.NAME, spec, merge.context_of(plan, step, known), step)
+        begun = house.sums.begin(name, request, slips, expected)
+        value = _Combined(house.point, plan, step, known, plan.weight(house.name))
+        masked = Masked(value, spec, lambda values: house.sums.upload(name, begun, values))
+        if house.noise_multiplier == 0:
+            return house.gate.disclose(masked, house.account, replace(self.occasion, summed=True))
+        pull = MaskedRelease(Pull(value.draw(None), np.zeros(spec.length), house.noise_multiplier), spec, masked.mask)
+        return house.gate.release(pull, house.account, replace(self.occasion, summed=True))
+
     def contribution(self, recipe: Recipe, round_: int, adapter: np.ndarray) -> Released | Disclosed:
         house = self.house
         pull = Pull(house.point, adapter, house.noise_multiplier)
         if house.noise_multiplier == 0:
             return house.gate.disclose(pull, house.account, self.occasion)
         return house.gate.release(pull, house.account, self.occasion)
+
+
+@dataclass
+class _Combined:
+    point: np.ndarray
+    plan: merge.MergePlan
+    step: int
+    known: np.ndarray
+    weight: float
+
+    def draw(self, randomness) -> np.ndarray:
+        if self.plan.method is merge.Method.SKETCH:
+            pairs = [[(self.point[:2, None], self.point[None, 2:])]]
+            sketch = self.plan.sketch
+            return sketch.projected(pairs, self.known) if self.step else sketch.ranges(pairs)
+        if self.plan.method is merge.Method.TIES:
+            kept = trimmed(self.point, self.plan.density)
+            return agreeing(kept, self.known) if self.step else kept
+        return self.weight * self.point
 
 
 @dataclass

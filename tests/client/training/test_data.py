@@ -9,8 +9,11 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.data import Format, cut, documents, encode
+from client.data import Format, Records, cut, documents, encode
+from client.declared import declare
+from client.documents import Document, Turn
 from privacy.config import ConfigError
+from privacy.units import Unit
 
 SAVED = Path(__file__).parent / "saved"  # written by `datasets` 5.2: save_to_disk
 TOKENIZER = tiny.tokenizer()
@@ -144,3 +147,64 @@ def test_a_long_document_is_encoded_in_pieces_to_the_same_tokens():
 def test_records_of_one_token_are_refused_as_a_setting():
     with pytest.raises(ValueError, match="record_tokens"):
         cut(["text"], TOKENIZER, 1)
+
+
+def grouped(*pairs):
+    return [Document(text, group=group) for text, group in pairs]
+
+
+@given(st.lists(st.tuples(st.text(max_size=40), st.sampled_from("abcd")), max_size=8), st.integers(2, 9))
+def test_the_rows_of_a_group_are_those_of_its_documents_and_every_number_has_one(pairs, width):
+    records = cut(grouped(*pairs), TOKENIZER, width, grouped=True)
+    alone = cut([text for text, _ in pairs], TOKENIZER, width)
+    assert np.array_equal(records.tokens, alone.tokens)
+    assert sorted(set(records.owner.tolist())) == list(range(records.units))
+    rows_of = {g: sum(len(cut([t], TOKENIZER, width)) for t, owner in pairs if owner == g) for g in "abcd"}
+    assert sorted(np.bincount(records.owner).tolist()) == sorted(n for n in rows_of.values() if n)
+    for unit in range(records.units):
+        rows = records.rows_of(np.array([unit]))
+        assert rows.tolist() == np.flatnonzero(records.owner == unit).tolist()
+    everyone = records.rows_of(np.arange(records.units))
+    assert everyone.tolist() == list(range(len(records)))
+    assert len(records.rows_of(np.arange(0))) == 0
+
+
+def test_without_owners_each_row_is_its_own_unit():
+    records = cut(["abcdefgh", "ij"], TOKENIZER, 4)
+    assert (records.units, records.rows_per_example) == (3, 1)
+    assert records.rows_of(np.array([2, 0])).tolist() == [0, 2]
+
+
+def test_rows_keep_their_owners_and_marks_when_they_are_taken():
+    counted = np.array([[False, True], [False, False], [False, True]])
+    tokens, lengths = np.arange(6, dtype=np.int32).reshape(3, 2), np.full(3, 2, np.int32)
+    records = Records(tokens, lengths, np.array([1, 0, 1], np.int32), counted, np.array([1.0, 2.0, 3.0]), True)
+    taken = records.take(np.array([2, 1]))
+    assert taken.owner.tolist() == [1, 0]
+    assert taken.weights.tolist() == [3.0, 2.0]
+    assert taken.counted.tolist() == [[False, True], [False, False]]
+    assert taken.paired
+
+
+def test_documents_with_nothing_to_train_on_are_left_out_and_counted():
+    records = cut(["", "x", "xy", " "], TOKENIZER, 4)
+    assert (len(records), records.left_out) == (1, 3)  # one token predicts nothing
+
+
+def test_a_document_of_no_group_is_refused_where_groups_are_asked_for():
+    with pytest.raises(ConfigError, match="no group"):
+        cut(["abc"], TOKENIZER, 4, grouped=True)
+
+
+def test_what_is_held_of_the_data_is_not_printed():
+    document = Document("canary", (Turn("user", "canary"),), (Turn("user", "canary"),), group="canary")
+    assert "canary" not in repr(document)
+    assert "canary" not in repr(cut([document], TOKENIZER, 4, grouped=True))
+
+
+def test_groups_are_declared_roughly_and_are_the_units_that_are_sampled():
+    declared = declare(grouped(*((f"note {n}", f"user {n % 123}") for n in range(246)), ("", "nobody")), TOKENIZER)
+    assert (declared.documents, declared.groups) == (240, 120)
+    assert declared.units(Unit.GROUP, 128) == 120
+    assert declared.units(Unit.RECORD, 128) == declared.records(128)
+    assert declared.units(Unit.RECORD, 128, windows=False) == 240

@@ -1,0 +1,121 @@
+"""Make a round's local training ready, as a recipe asks for it and as far as this home's own rank goes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from dp_accounting import DpEvent
+from numpy.typing import NDArray
+
+from client.adapter import Layout
+from client.dp_training import DpSgd, Schedule, UnsafePlainSgd
+from client.training.noise import noise_multiplier, opened
+from client.visit import House
+from privacy.ledger import Account
+from privacy.randomness import Randomness
+from protocols.faults import PeerError
+from protocols.weights.recipe import Chosen, Half, Recipe
+
+Vector = NDArray[np.float32]
+MOST_STEPS = 100_000  # in one round; a letter may still keep a home busy for very long (THREATS.md)
+_TOKENS_AT_ONCE = 1024  # activations of more cost memory and, on a processor, win no time
+_ENTRIES_AT_ONCE = 2**26  # of records' gradients: 256 MiB
+_MOST_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Draw a delta of some of the entries that a round chose, and put zeros at the others.
+
+    Shapes:  `where` (entries,) bool: which of the chosen entries the inner delta has, in order.
+    """
+
+    inner: DpSgd | UnsafePlainSgd
+    where: NDArray[np.bool_]
+
+    def draw(self, randomness: Randomness) -> Vector:
+        """Return the delta, shape (entries,) float32."""
+        delta = np.zeros(self.where.size, np.float32)
+        delta[self.where] = self.inner.draw(randomness)
+        return delta
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedRelease(Placed):
+    """Do so with a delta that has its noise: the zeros are as public as this home's rank would be, and no others."""
+
+    inner: DpSgd
+
+    @property
+    def event(self) -> DpEvent:
+        """Return the inner event."""
+        return self.inner.event
+
+
+def training(
+    house: House, account: Account, recipe: Recipe, round_: int, adapter: Vector
+) -> DpSgd | UnsafePlainSgd | Placed:
+    """Return this round's training: by DP-SGD, where records are to be protected.
+
+    Raises: PeerError for a recipe that does not fit this home.
+    """
+    if recipe.half is Half.BOTH:
+        raise PeerError("the mean of products is not the product of means: not both halves in one round")
+    schedule, fitted = schedule_of(house, recipe), house.fit(recipe)
+    chosen = recipe.chosen(round_)
+    own, where = within_rank(fitted.adapted.layout, chosen, house.most_rank)
+    made: DpSgd | UnsafePlainSgd
+    if recipe.epsilon is None or recipe.noise_multiplier is not None:
+        made = UnsafePlainSgd(fitted.adapted, fitted.records, adapter, schedule, chosen=own)
+    else:
+        sigma = noise_multiplier(recipe, recipe.epsilon, schedule.rate, opened(house.ledger, account))
+        made = DpSgd(fitted.adapted, fitted.records, adapter, schedule, sigma, chosen=own)
+    if where is None:
+        return made
+    return PlacedRelease(made, where) if isinstance(made, DpSgd) else Placed(made, where)
+
+
+def within_rank(layout: Layout, chosen: Chosen, most: int | None) -> tuple[Chosen, NDArray[np.bool_] | None]:
+    """Return which of the chosen entries a home of rank `most` trains, and where they are among them.
+
+    A is nested: the first rows of a larger one are a smaller one. So a home of a smaller rank trains the first
+    columns of every B (the first rows of every A), and adds zeros beyond: every B meets the A that it was trained on.
+    Raises: PeerError if none of them is.
+    """
+    if most is None or most >= layout.rank:
+        return chosen, None
+    entries = np.arange(layout.size)[chosen]
+    where = ranks_of(layout)[entries] < most
+    if not where.any():
+        raise PeerError("a round that chose nothing within this home's rank")
+    return entries[where], where
+
+
+def ranks_of(layout: Layout) -> NDArray[np.intp]:
+    """Return, for each entry of the vector, which column of its B (or row of its A) it is in."""
+    columns = [np.tile(np.arange(layout.rank), slot.outputs) for slot in layout.slots]
+    rows = [np.repeat(np.arange(layout.rank), slot.inputs) for slot in layout.slots] if layout.half_a else []
+    return np.concatenate([*columns, *rows])
+
+
+def schedule_of(house: House, recipe: Recipe) -> Schedule:
+    """Return the public parameters of a round of training here. Raises: PeerError."""
+    if recipe.steps > MOST_STEPS:
+        raise PeerError(f"{recipe.steps} steps in a round, at most {MOST_STEPS} here")
+    try:
+        return Schedule(
+            steps=recipe.steps,
+            batch_size=recipe.batch_size,
+            declared_records=house.declared.records(recipe.record_tokens),
+            learning_rate=recipe.learning_rate,
+            clipping_norm=recipe.clipping_norm,
+            optimizer=recipe.optimizer,
+            micro_batch=max(1, min(_MOST_AT_ONCE, *_fit_at_once(recipe))),
+            threads=house.threads,
+        )
+    except ValueError:
+        raise PeerError("a recipe whose batches are larger than this data, or with no such optimizer") from None
+
+
+def _fit_at_once(recipe: Recipe) -> tuple[int, int]:
+    """Return how many records fit into memory by their activations, and by their gradients."""
+    return _TOKENS_AT_ONCE // recipe.record_tokens, _ENTRIES_AT_ONCE // recipe.length

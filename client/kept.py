@@ -1,0 +1,155 @@
+"""Train an adapter at home and keep it there: charged like any release, before its first draw.
+
+What is made of it later, in a merge, costs nothing more: the ledger knows it by its digest.
+"""
+
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from client.adapter import Layout, save
+from client.artefacts import is_name
+from client.card import Card
+from client.folder import Folder
+from client.home import House
+from client.homes.average import AverageVisit
+from client.model import layout_of
+from client.opening import open_house
+from client.settings import Settings
+from privacy.artefact import Artefact
+from privacy.config import ConfigError, read_config
+from privacy.gate import Released
+from privacy.ledger import Statement
+from privacy.occasion import Occasion
+from privacy.policy import Permission, Policy
+from privacy.units import Level, Unit
+from protocols.faults import PeerError
+from protocols.weights.recipe import Recipe
+
+PARTNER, COLLABORATION = "home", "train"  # no coordinator's key is a word, and no collaboration has this name
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSettings:
+    """Give the adapter's shape; two adapters of one shape and seed can be merged entry by entry."""
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepSettings:
+    """Give the training: `batch_size` records a step on average."""
+
+    record_tokens: int
+    steps: int
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    clipping_norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacySettings:
+    """Give the guarantee of the whole training, per record."""
+
+    epsilon: float
+    delta: float = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """Hold one training file: the tables of an experiment, without anybody else in it."""
+
+    seed: int
+    lora: LoraSettings
+    training: StepSettings
+    privacy: PrivacySettings
+
+    def recipe(self, base: str, layout: Layout) -> Recipe:
+        """Return the recipe for a model of this digest. Raises: ValueError."""
+        step = self.training
+        return Recipe(
+            base=base,
+            layout=layout.digest,
+            length=layout.size,
+            rank=self.lora.rank,
+            alpha=self.lora.alpha,
+            targets=self.lora.targets,
+            adapter_seed=self.seed,
+            record_tokens=step.record_tokens,
+            rounds=1,
+            steps=step.steps,
+            batch_size=step.batch_size,
+            optimizer=step.optimizer,
+            learning_rate=step.learning_rate,
+            clipping_norm=step.clipping_norm,
+            unit=Unit.RECORD,
+            epsilon=self.privacy.epsilon,
+            delta=self.privacy.delta,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AtHome(AverageVisit):
+    """Be the visit of nobody: what is trained stays here."""
+
+    def keep(self, recipe: Recipe, layout: Layout) -> Released[Artefact]:
+        """Train from zeros by DP-SGD, through the gate. Raises: PeerError, Refused: nothing was charged."""
+        occasion = replace(self.occasion, plan=recipe.plan)
+        self.require_unit(recipe.unit, recipe.record_tokens, (Unit.RECORD,))
+        task = self.protected(recipe, 0, np.zeros(recipe.length, np.float32))
+        return self.gate.keep(task, layout.to_json(), self.account, occasion)
+
+
+def train(house: House, name: str, exercise: Exercise, folder: Path) -> Statement:
+    """Train the adapter `name` into `folder`, and return what the account has spent since.
+
+    The operator who asks is the policy's own author: the account's budget is all that bounds it.
+    Raises: ConfigError, PeerError, Refused; then nothing was charged.
+    """
+    if not is_name(name):
+        raise ConfigError(folder, "name", "expected letters, digits, hyphens and underscores, at most 64")
+    if (folder / name).exists():
+        raise ConfigError(folder / name, "", "there is one already: what was charged for it would be lost")
+    lora = exercise.lora
+    layout = layout_of(house.base, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, adapter_seed=exercise.seed)
+    try:
+        recipe = exercise.recipe(house.base.digest, layout)
+    except ValueError as wrong:
+        raise ConfigError("the training file", "lora, training or privacy", str(wrong)) from None
+    asked = house.policy
+    occasion = Occasion(f"{PARTNER}/{name}/{secrets.token_hex(8)}", 0, COLLABORATION, Level.WEIGHTS, PARTNER, 1)
+    house.policy = lambda: _with_home(asked())
+    try:
+        artefact = house.at_home(occasion, AtHome).keep(recipe, layout).value
+    finally:
+        house.policy = asked
+    budget = asked().budget
+    statement = house.ledger.statement(house.account(budget))
+    facts = (("trained", "at home, by DP-SGD, charged before it was drawn"), ("plan", f"`{recipe.plan}`"))
+    card = Card(name, house.base.source, house.base.digest, facts, ((house.member, statement.spent),))
+    save(folder / name, layout, artefact.values, card)
+    return statement
+
+
+def train_in(home: Path, name: str, plan: Path) -> Statement:
+    """Train the adapter `name` in the home at `home` by the training file `plan`. Raises: ConfigError, Refused."""
+    folder = Folder(home)
+    exercise = read_config(Exercise, plan)
+    house, shelf = open_house(folder, Settings.load(folder.settings))
+    try:
+        return train(house, name, exercise, folder.adapters)
+    except PeerError as wrong:
+        raise ConfigError(plan, "", str(wrong)) from None
+    finally:
+        house.close()
+        shelf.close()
+
+
+def _with_home(policy: Policy) -> Policy:
+    own = Permission(PARTNER, Level.WEIGHTS, (COLLABORATION,), smallest_crowd=1, unsafe_plain_sum=True)
+    return replace(policy, allow=(*policy.allow, own))

@@ -1,1 +1,0 @@
-"""Try what a curious participant would try on what leaves a home, and count how often it works."""
