@@ -1,6 +1,6 @@
 """Train LoRA matrices on a member's own records by DP-SGD, and say what that costs.
 
-    each step:  choose every record with probability q  ->  clip each one's gradient to C  ->  sum
+    each step:  choose every unit with probability q  ->  clip each one's gradient to C  ->  sum
                 ->  add N(0, (sigma C)^2)  ->  divide by the expected batch  ->  optimiser
 
 Cites:  Abadi et al. 2016, algorithm 1; Sun et al. 2024 (FFA-LoRA) for what is trained.
@@ -29,8 +29,9 @@ SMALLEST_NORM, LARGEST_NORM = 1e-6, 1e6  # beyond, float32 scales a gradient wro
 class Schedule:
     """State the public parameters of one round of training.
 
-    Units:   `batch_size` is the expected number of records a step, `declared_records` the public number of records
-             that it is a share of; `clipping_norm` in L2, over all that is trained together.
+    Units:   `batch_size` is the expected number of privacy units a step (records, or groups of them),
+             `declared_records` the public number of units that it is a share of; `clipping_norm` in L2, over all that
+             is trained together; `most_rows` of one unit are in a step, None for all; `micro_batch` in rows.
     """
 
     steps: int
@@ -41,10 +42,13 @@ class Schedule:
     optimizer: str = "sgd"
     micro_batch: int = 16
     threads: int = 1
+    most_rows: int | None = None
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size, self.micro_batch, self.threads) < 1:
             raise ValueError("steps, batch_size, micro_batch and threads: expected at least 1")
+        if self.most_rows is not None and self.most_rows < 1:
+            raise ValueError("most_rows: expected at least 1")
         if self.batch_size > self.declared_records:
             raise ValueError("batch_size: expected at most declared_records")
         if not 0 < self.learning_rate < np.inf:
@@ -56,7 +60,7 @@ class Schedule:
 
     @property
     def rate(self) -> float:
-        """Return q, the probability with which each record is in a step."""
+        """Return q, the probability with which each unit is in a step."""
         return self.batch_size / self.declared_records
 
 
@@ -66,7 +70,8 @@ class DpSgd:
 
     Shapes:  `chosen` are the entries of the vector that are trained, None for all: the delta has as many.
     The same seed gives the same delta, bit for bit, on the same kind of machine with the same number of threads.
-    Units:   one record, added or removed; each is chosen independently (Poisson) by the gate's randomness.
+    Units:   one record, or one group if the records have owners, added or removed; each is chosen independently
+             (Poisson) by the gate's randomness.
     Learns:  who gets the delta: a noised sum for each step, no more; the batches' sizes stay at home.
     """
 
@@ -117,7 +122,7 @@ class UnsafePlainSgd:
 
 
 def _clipper(task: DpSgd | UnsafePlainSgd, norm: float | None) -> Clipper:
-    return Clipper(task.adapted, norm, task.schedule.micro_batch, task.loss, task.chosen)
+    return Clipper(task.adapted, norm, task.schedule.micro_batch, task.loss, task.chosen, task.schedule.most_rows)
 
 
 def _train(
@@ -130,8 +135,8 @@ def _train(
     with torch_threads(schedule.threads):
         clipper.check_isolation(point, records.tokens.shape[1])
         for _ in range(schedule.steps):
-            chosen = poisson(len(records), schedule.rate, randomness)
-            total = noised(clipper.sum(point, records, chosen))
+            units = poisson(records.units, schedule.rate, randomness)
+            total = noised(clipper.sum(point, records, units, randomness))
             point[trained] += rule.step(total / schedule.batch_size)  # the expected size: the true one is private
     return _in_float32((point - task.start)[trained])
 
@@ -147,5 +152,5 @@ def _in_float32(delta: Vector) -> Delta:
 
 
 def poisson(count: int, rate: float, randomness: Randomness) -> NDArray[np.intp]:
-    """Choose each of `count` records independently with probability `rate`; return their indices."""
+    """Choose each of `count` units independently with probability `rate`; return their indices."""
     return np.flatnonzero(randomness.uniform(count) < rate)

@@ -1,4 +1,4 @@
-"""Sum per-record gradients, each clipped by itself, over any number of records in physical micro-batches."""
+"""Sum the gradients of privacy units, each clipped by itself, over any number of rows in physical micro-batches."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +14,8 @@ from client.data import Records
 from client.model import Adapted
 from client.training.lora import Tape, per_record
 from client.training.parts import Chosen, entries_of, parts_of
+from client.training.units import batches, by_unit
+from privacy.randomness import Randomness
 from protocols.faults import LocalError
 
 Sum = NDArray[np.float64]
@@ -49,8 +51,21 @@ MEAN_LOSS = MeanLoss()
 
 
 @dataclass(frozen=True, slots=True)
+class Clipped:
+    """Hold a sum of clipped gradients. All of it is private until there is noise in it.
+
+    Shapes:  total (entries,) float64. Of the units, `within` had a gradient within the norm, `skipped` added zero
+             since theirs was not finite.
+    """
+
+    total: Sum
+    within: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Clipper:
-    """Compute sums of per-record gradients at one point; `norm` None means unclipped, which protects nothing.
+    """Compute sums of units' gradients at one point; `norm` None means unclipped, which protects nothing.
 
     `chosen` are the entries of the vector that are trained, None for all: no other gradient is computed, and the norm
     is over these.
@@ -62,25 +77,55 @@ class Clipper:
     micro_batch: int
     loss: Loss = MEAN_LOSS
     chosen: Chosen | None = None
+    most_rows: int | None = None
 
-    def sum(self, point: Sum, records: Records, chosen: NDArray[np.intp]) -> Sum:
-        """Return the sum of the clipped gradients of the chosen records at `point`, shape (entries,) float64.
+    def sum(self, point: Sum, records: Records, units: NDArray[np.intp], randomness: Randomness | None = None) -> Sum:
+        """Return the sum of the clipped gradients of these units, shape (entries,) float64: see `gather`."""
+        return self.gather(point, records, units, randomness).total
 
-        A record whose gradient is not finite adds zero; no records, and nothing is run: the sum is zero.
-        The records run from the shortest to the longest, so that little is padded.
+    def gather(
+        self, point: Sum, records: Records, units: NDArray[np.intp], randomness: Randomness | None = None
+    ) -> Clipped:
+        """Return the sum of the clipped gradients of these units at `point`, and how many of them were clipped.
+
+        A unit's gradient is the sum of its rows' over the number of its examples. One that is not finite adds zero;
+        no units, and nothing is run: the sum is zero. Of a unit with more than `most_rows` rows so many are chosen
+        by `randomness`. Memory is for the gradients of a micro-batch, and of one unit more.
         """
-        total = np.zeros(entries_of(self.adapted.layout, self.chosen))
-        if chosen.size == 0:
-            return total
+        total, within, skipped = np.zeros(entries_of(self.adapted.layout, self.chosen)), 0, 0
+        for gradients in self._walk(point, records, units, randomness):
+            clipped = clip(gradients, self.norm)
+            total += clipped.total
+            within, skipped = within + clipped.within, skipped + clipped.skipped
+        return Clipped(total, within, skipped)
+
+    def one_by_one(
+        self, point: Sum, records: Records, units: NDArray[np.intp], randomness: Randomness | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield these units' clipped gradients, some at a time and in no order to rely on: (some, entries) float32.
+
+        One that is not finite is zero. Take them all, or close the iterator: the model is changed in between.
+        """
+        for gradients in self._walk(point, records, units, randomness):
+            whole = torch.cat(list(gradients), dim=1)
+            factors = _factors(_norms([whole]), self.norm)
+            found = torch.where(factors[:, None] > 0, whole * factors[:, None].to(whole.dtype), 0)
+            yield np.asarray(found.cpu().numpy())
+
+    def _walk(
+        self, point: Sum, records: Records, units: NDArray[np.intp], randomness: Randomness | None
+    ) -> Iterator[Sequence[torch.Tensor]]:
+        """Yield the gradients of all units, unclipped: parts (some, entries) of those that end in a micro-batch."""
+        walk = list(batches(records, units, self.micro_batch, self.most_rows, randomness)) if units.size else []
+        if not walk:
+            return
         self.adapted.set(point)
-        tape = self._tape()
-        records = self.loss.prepared(self.adapted, records, chosen)
-        ordered = chosen[np.argsort(records.lengths[chosen], kind="stable")]
+        records = self.loss.prepared(self.adapted, records, np.sort(np.concatenate([batch.rows for batch in walk])))
+        tape, rest = self._tape(), None
         with per_record(self.adapted, tape):
-            for start in range(0, ordered.size, self.micro_batch):
-                gradients = self._gradients(tape, records.take(ordered[start : start + self.micro_batch]))
-                total += clip(gradients, self.norm)
-        return total
+            for batch in walk:
+                gradients, rest = by_unit(self._gradients(tape, records.take(batch.rows)), batch, rest)
+                yield gradients
 
     def each(self, point: Sum, records: Records) -> torch.Tensor:
         """Return every record's own gradient, unclipped, from one batch: shape (records, entries)."""
@@ -151,27 +196,38 @@ def record_losses(
 
 def clipped_sum(gradients: torch.Tensor, norm: float | None) -> Sum:
     """Return the sum over records, shape (entries,) float64, of gradients (records, entries) clipped to L2 `norm`."""
-    return clip([gradients], norm)
+    return clip([gradients], norm).total
 
 
-def clip(gradients: Sequence[torch.Tensor], norm: float | None) -> Sum:
-    """Return the sum over records, shape (entries,) float64, of gradients clipped to L2 `norm` over all parts.
+def clip(gradients: Sequence[torch.Tensor], norm: float | None) -> Clipped:
+    """Return the sum over units of gradients clipped to L2 `norm` over all parts.
 
-    Each part is (records, its entries). A record whose gradient is not finite, or beyond all measure, adds zero. The
+    Each part is (units, its entries). A unit whose gradient is not finite, or beyond all measure, adds zero. The
     factors are float32: below 1e-38 they would have no digits left, and be up to twice too large. With norms from
     1e-6 on none is that small.
     """
-    squares = [torch.linalg.vector_norm(part, dim=1, dtype=torch.float64).square() for part in gradients]
-    norms = torch.stack(squares).sum(dim=0).sqrt()
-    sane = norms <= _BEYOND_MEASURE  # not of NaN
+    norms = _norms(gradients)
+    factors = _factors(norms, norm)
+    sane = factors > 0
     if not bool(sane.all()):
-        gradients = [
-            part[sane] for part in gradients
-        ]  # zero times NaN is NaN: such a record is taken out, not scaled
-        norms = norms[sane]
-    factors = torch.ones_like(norms) if norm is None else (norm * _MARGIN / norms.clamp(min=1e-30)).clamp(max=1.0)
+        gradients = [part[sane] for part in gradients]  # zero times NaN is NaN: such a unit is taken out, not scaled
+        norms, factors = norms[sane], factors[sane]
     sums = [factors.to(part.dtype) @ part for part in gradients]
-    return np.asarray(torch.cat(sums).double().cpu().numpy())
+    within = int((norms <= (np.inf if norm is None else norm)).sum())
+    return Clipped(np.asarray(torch.cat(sums).double().cpu().numpy()), within, int((~sane).sum()))
+
+
+def _norms(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return each unit's norm over all parts, (units,) float64."""
+    squares = [torch.linalg.vector_norm(part, dim=1, dtype=torch.float64).square() for part in gradients]
+    return torch.stack(squares).sum(dim=0).sqrt()
+
+
+def _factors(norms: torch.Tensor, norm: float | None) -> torch.Tensor:
+    """Return what each unit's gradient is to be multiplied by, above 0; or 0 where there is none to speak of."""
+    one = torch.ones_like(norms)
+    factors = one if norm is None else (norm * _MARGIN / norms.clamp(min=1e-30)).clamp(max=1.0)
+    return torch.where(norms <= _BEYOND_MEASURE, factors, 0)  # not of NaN
 
 
 @contextmanager
