@@ -29,6 +29,7 @@ fix: $(VENV)/.developing  ## format, and mend what lint can mend
 
 bench: $(VENV)/.developing  ## install the peers, and measure this state beside them: tables of ratios
 	$(PIP) --editable '.[bench]'
+	$(BIN)/parley bench dp-training
 	$(BIN)/parley bench engine
 	$(BIN)/parley bench ledger
 	$(BIN)/parley bench secure-sum

@@ -22,6 +22,13 @@ def secure_sum() -> list[Row]:
     return measure()
 
 
+def dp_training() -> list[Row]:
+    """Measure a private training step beside the same step without privacy, and beside Opacus and vmap."""
+    from simulations.benches.dp_training import dp_training as measure
+
+    return measure()
+
+
 def ledger() -> list[Row]:
     """Measure the ledger, its accountant and its audit trail beside SQLite, dp-accounting and fine PLDs."""
     from simulations.benches.ledger import bench_ledger as measure
@@ -29,7 +36,12 @@ def ledger() -> list[Row]:
     return measure()
 
 
-BENCHES: dict[str, Callable[[], list[Row]]] = {"engine": engine, "ledger": ledger, "secure-sum": secure_sum}
+BENCHES: dict[str, Callable[[], list[Row]]] = {
+    "dp-training": dp_training,
+    "engine": engine,
+    "ledger": ledger,
+    "secure-sum": secure_sum,
+}
 
 
 def write_rows(rows: Sequence[Row], file: Path) -> None:

@@ -31,6 +31,7 @@ class PeerMissing(Exception):
 
     def __init__(self, package: str) -> None:
         super().__init__(f"{package} is not installed: pip install 'parley[bench]' brings it")
+        self.package = package
 
 
 def versus(measure: str, ours: float, peer_value: float, peer: str, least: float | None = None) -> Row:
@@ -104,7 +105,13 @@ def keep_memory() -> None:
 def text(rows: Sequence[Row]) -> list[str]:
     """Return one line a row, in columns."""
     width = max((len(r.measure) for r in rows), default=0)
-    return [f"{r.measure:{width}} {r.value:12,.3f} {r.unit:4} {_verdict(r):5} {_rest(r)}".rstrip() for r in rows]
+    return [
+        f"{r.measure:{width}} {_figure(r.value):>12} {r.unit:4} {_verdict(r):5} {_rest(r)}".rstrip() for r in rows
+    ]
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"
 
 
 def _verdict(row: Row) -> str:
@@ -112,8 +119,8 @@ def _verdict(row: Row) -> str:
 
 
 def _rest(row: Row) -> str:
-    beside = "" if row.peer_value is None else f"; {row.peer}: {row.peer_value:,.3f}"
-    ours = "" if row.ours is None else f"; ours: {row.ours:,.3f}"
+    beside = "" if row.peer_value is None else f"; {row.peer}: {_figure(row.peer_value)}"
+    ours = "" if row.ours is None else f"; ours: {_figure(row.ours)}"
     return (
         f"{row.goal}{ours}{beside}" if row.peer_value is not None else "; ".join(filter(None, (row.goal, row.peer)))
     )
