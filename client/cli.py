@@ -186,9 +186,11 @@ def train(
     from client.kept import train_in
 
     with _explained():
-        spent = train_in(home.absolute(), name, plan).spent
-    typer.echo(f"{home / 'adapters' / name}: trained, charged, and kept here; nothing has left")
-    typer.echo(f"this data has spent: {spent}")
+        statement = train_in(home.absolute(), name, plan)
+    charged = "charged, " if statement else "WITHOUT noise, "
+    typer.echo(f"{home / 'adapters' / name}: trained, {charged}and kept here; nothing has left")
+    if statement:
+        typer.echo(f"this data has spent: {statement.spent}")
 
 
 @app.command()

@@ -62,12 +62,16 @@ class PrivacySettings:
 
 @dataclass(frozen=True, slots=True)
 class Exercise:
-    """Hold one training file: the tables of an experiment, without anybody else in it."""
+    """Hold one training file: the tables of an experiment, without anybody else in it.
+
+    Without [privacy] it is trained without noise and nothing is charged: it may leave only in a sum that has noise
+    for whole members, or as a disclosure.
+    """
 
     seed: int
     lora: LoraSettings
     training: StepSettings
-    privacy: PrivacySettings
+    privacy: PrivacySettings | None = None
 
     def recipe(self, base: str, layout: Layout) -> Recipe:
         """Return the recipe for a model of this digest. Raises: ValueError."""
@@ -88,8 +92,8 @@ class Exercise:
             learning_rate=step.learning_rate,
             clipping_norm=step.clipping_norm,
             unit=Unit.RECORD,
-            epsilon=self.privacy.epsilon,
-            delta=self.privacy.delta,
+            epsilon=None if self.privacy is None else self.privacy.epsilon,
+            delta=1e-5 if self.privacy is None else self.privacy.delta,
         )
 
 
@@ -104,9 +108,14 @@ class AtHome(AverageVisit):
         task = self.protected(recipe, 0, np.zeros(recipe.length, np.float32))
         return self.gate.keep(task, layout.to_json(), self.account, occasion)
 
+    def practise(self, recipe: Recipe, layout: Layout) -> Artefact:
+        """Train from zeros without noise: nothing was charged for it, and no gate derives anything from it."""
+        task = self._task(recipe, 0, np.zeros(recipe.length, np.float32))
+        return Artefact(layout.to_json(), task.draw(self.gate.randomness))
 
-def train(house: House, name: str, exercise: Exercise, folder: Path) -> Statement:
-    """Train the adapter `name` into `folder`, and return what the account has spent since.
+
+def train(house: House, name: str, exercise: Exercise, folder: Path) -> Statement | None:
+    """Train the adapter `name` into `folder`; return what the account has spent since, or None without noise.
 
     The operator who asks is the policy's own author: the account's budget is all that bounds it.
     Raises: ConfigError, PeerError, Refused; then nothing was charged.
@@ -125,18 +134,21 @@ def train(house: House, name: str, exercise: Exercise, folder: Path) -> Statemen
     occasion = Occasion(f"{PARTNER}/{name}/{secrets.token_hex(8)}", 0, COLLABORATION, Level.WEIGHTS, PARTNER, 1)
     house.policy = lambda: _with_home(asked())
     try:
-        artefact = house.at_home(occasion, AtHome).keep(recipe, layout).value
+        visit = house.at_home(occasion, AtHome)
+        noised = exercise.privacy is not None
+        artefact = visit.keep(recipe, layout).value if noised else visit.practise(recipe, layout)
     finally:
         house.policy = asked
-    budget = asked().budget
-    statement = house.ledger.statement(house.account(budget))
-    facts = (("trained", "at home, by DP-SGD, charged before it was drawn"), ("plan", f"`{recipe.plan}`"))
-    card = Card(name, house.base.source, house.base.digest, facts, ((house.member, statement.spent),))
+    statement = house.ledger.statement(house.account(asked().budget)) if noised else None
+    how = "by DP-SGD, charged before it was drawn" if noised else "without noise: it protects nobody"
+    facts = (("trained", f"at home, {how}"), ("plan", f"`{recipe.plan}`"))
+    guarantee = ((str(house.member), None if statement is None else statement.spent),)
+    card = Card(name, house.base.source, house.base.digest, facts, guarantee)
     save(folder / name, layout, artefact.values, card)
     return statement
 
 
-def train_in(home: Path, name: str, plan: Path) -> Statement:
+def train_in(home: Path, name: str, plan: Path) -> Statement | None:
     """Train the adapter `name` in the home at `home` by the training file `plan`. Raises: ConfigError, Refused."""
     folder = Folder(home)
     exercise = read_config(Exercise, plan)

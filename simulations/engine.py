@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from client.declared import Declared, declare
 from client.model import Base
@@ -15,6 +16,14 @@ from simulations.collaborations import run_of
 from simulations.collaborations.run import Outcome
 from simulations.experiment import Experiment
 from simulations.village import Texts, Village, raise_village
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """Be a run whose homes need something before its first letter: only in simulations, where none has it."""
+
+    def prepare(self, experiment: Experiment, village: Village, folder: Path) -> None:
+        """Put it there; each member's files are in its own folder below `folder`."""
 
 
 @dataclass
@@ -58,7 +67,14 @@ def run_in_process(experiment: Experiment, village: Village, base: Base) -> Outc
 def settle(experiment: Experiment, texts: Mapping[str, Texts], base: Base, folder: Path) -> Village:
     """Raise a village on `texts` for an experiment that is complete; its policies have the plan's Renyi orders."""
     orders = run_of(experiment).orders(experiment, base, declared_of(texts, base))
-    return raise_village(experiment, texts, base, folder, orders)
+    village, run = raise_village(experiment, texts, base, folder, orders), run_of(experiment)
+    if isinstance(run, Prepares):
+        try:
+            run.prepare(experiment, village, folder)
+        except BaseException:
+            village.close()
+            raise
+    return village
 
 
 def simulate(experiment: Experiment, texts: Mapping[str, Texts], base: Base, folder: Path) -> tuple[Outcome, Village]:

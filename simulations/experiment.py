@@ -9,6 +9,7 @@ from protocols.catalog import CATALOG
 from protocols.secure_sum.terms import Mode, Terms, mode_for
 from protocols.weights.recipe import LARGEST, Half, Recipe
 from protocols.weights.server_rules import FEDAVG, ServerRule
+from simulations.tables import TASK_ARITHMETIC, MergeTable
 
 SHIPPED_MODEL = "base"
 SHIPPED = Path(__file__).parent / "base" / "model"
@@ -143,6 +144,7 @@ class Experiment:
     model: ModelTable = ModelTable()
     secure_sum: SecureSumTable = SecureSumTable()
     server: ServerRule = FEDAVG
+    merge: MergeTable = TASK_ARITHMETIC
     purpose: str = ""
     unsafe_seeded_randomness: bool = False
 

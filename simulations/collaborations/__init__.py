@@ -10,6 +10,7 @@ The commands look up `RUNS[experiment.collaboration.name]` and ask it what `Run`
 
 Figures that every plan states (bytes of a sum, trips, seconds of a step) are in `figures.py`; rounds become an
 `Outcome` by `average.outcome_of_rounds`; members protected as a whole are planned by `average.in_the_sum`.
+What must be in the homes before a simulation begins, a run's `prepare` puts there, if it has one (`engine.py`).
 A new collaboration adds its file, its line here, its line in `protocols/catalog.py` and in `client/homes`; tables of
 its own in an experiment file are dataclasses in `simulations/tables.py`.
 """
@@ -17,10 +18,11 @@ its own in an experiment file are dataclasses in `simulations/tables.py`.
 from collections.abc import Mapping
 
 from simulations.collaborations.average import AverageRun
+from simulations.collaborations.merge import MergeRun
 from simulations.collaborations.run import Run
 from simulations.experiment import Experiment
 
-RUNS: Mapping[str, Run] = {"average": AverageRun()}
+RUNS: Mapping[str, Run] = {"average": AverageRun(), "merge": MergeRun()}
 
 
 def run_of(experiment: Experiment) -> Run:

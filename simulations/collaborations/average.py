@@ -67,7 +67,7 @@ class AverageRun:
         seconds = step_seconds(recipe, base)
         return Plan(recipe, terms, orders, members, down, up, opening_bytes(terms, of), seconds, memory_bytes())
 
-    def task(self, experiment: Experiment, base: Base) -> Average:
+    def task(self, experiment: Experiment, base: Base) -> Message:
         """Return the collaboration's task: train from an adapter of zeros."""
         recipe = self.recipe(experiment, base)
         start = np.zeros(recipe.length, np.float32)

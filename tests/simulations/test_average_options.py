@@ -69,7 +69,7 @@ def test_a_share_of_the_entries_makes_the_letters_smaller_by_as_much_and_trains_
         outcome, village = simulate(some, texts, base, tmp_path / str(share))
         sent[share] = max(v.bytes_sent for v in village.villagers.values())
         village.close()
-        recipe = run_of(some).task(some, base).recipe
+        recipe = run_of(some).recipe(some, base)
         moved = np.zeros(recipe.length, bool)
         moved[recipe.chosen(0)] = True
         assert not outcome.adapter[~moved].any()
@@ -84,7 +84,7 @@ def test_members_of_different_ranks_are_averaged_exactly_in_a_secure_sum(scene, 
     steps = replace(mixed.training, learning_rate=5.0)  # entries of a hundredth, of words that reach to one
     mixed = replace(mixed, training=steps, secure_sum=SecureSumTable(largest=1.0))
     outcome, village = simulate(mixed, texts, base, tmp_path / "village")
-    recipe, layout = run_of(mixed).task(mixed, base).recipe, layout_for(mixed, base)
+    recipe, layout = run_of(mixed).recipe(mixed, base), layout_for(mixed, base)
     deltas = []
     for member, villager in village.villagers.items():
         house = villager.house

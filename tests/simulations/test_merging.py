@@ -9,18 +9,22 @@ import pytest
 
 from client.adapter import Layout, load
 from client.artefacts import read_artefact
+from client.declared import declare
 from client.kept import Exercise, LoraSettings, PrivacySettings, StepSettings, train
 from client.model import load_base
 from privacy.config import ConfigError
 from privacy.refusal import BudgetExceeded, Refused
+from privacy.units import Unit
 from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
 from protocols.faults import Abort, PeerError
 from protocols.session import drive
 from protocols.weights.blending import trimmed
 from protocols.weights.merge import Merge, MergePlan, Method, Protection
-from simulations.engine import settle
-from simulations.experiment import load_experiment
+from simulations.engine import settle, simulate
+from simulations.experiment import PrivacyTable, load_experiment
+from simulations.plan import make_plan
+from simulations.tables import MergeTable
 from simulations.texts import lay_out, training
 from simulations.village import policy_for
 
@@ -189,6 +193,41 @@ def test_a_disclosure_and_a_name_that_is_taken_are_refused(village, terms, tmp_p
         train(house, "mine", EXERCISE, tmp_path / "ash")
     with pytest.raises(ConfigError, match="letters"):
         train(house, "../mine", EXERCISE, tmp_path / "ash")
+
+
+@pytest.mark.parametrize(
+    ("method", "unit", "epsilon"),
+    [
+        (Method.TIES, Unit.RECORD, 8.0),
+        (Method.DARE, Unit.RECORD, 8.0),
+        (Method.ARITHMETIC, Unit.MEMBER, 8.0),
+        (Method.ARITHMETIC, Unit.RECORD, None),
+    ],
+)
+def test_an_experiment_goes_through_plan_training_merge_and_ledger(experiment_file, tmp_path, method, unit, epsilon):
+    experiment = load_experiment(experiment_file)
+    experiment = replace(
+        experiment,
+        collaboration=replace(experiment.collaboration, name="merge"),
+        merge=MergeTable(method, density=0.5),
+        privacy=PrivacyTable(unit, epsilon, unsafe_without_noise=epsilon is None),
+    )
+    texts, base = training(lay_out(experiment, experiment_file, tmp_path / "data")), load_base(experiment.model_path)
+    plan = make_plan(experiment, base, {n: declare(t, base.tokenizer) for n, t in texts.items()})
+    outcome, there = simulate(experiment, texts, base, tmp_path / "village")
+    statements = [v.statement for v in there.villagers.values()]
+    received = max(v.bytes_received for v in there.villagers.values())
+    there.close()
+    assert outcome.answered == (3,) * (2 if method is Method.TIES else 1)
+    assert outcome.adapter.any()
+    assert sum(plan.bytes_opening) + plan.bytes_down < received * 1.5
+    if epsilon is None:
+        assert all((s.charges, s.disclosures) == (0, 1) for s in statements)
+        return
+    assert all((s.charges, s.disclosures) == (1, 0) for s in statements)
+    for statement, member in zip(statements, plan.members, strict=True):
+        assert statement.spent.epsilon == pytest.approx(member.guarantee.epsilon, rel=0.02)
+        assert statement.spent.unit is unit
 
 
 def test_what_the_budget_has_no_room_for_is_not_trained(village, tmp_path):
