@@ -1,9 +1,10 @@
 """Load any transformers causal language model, frozen; know it by its digest; give it FFA-LoRA matrices by peft."""
 
 import hashlib
+import importlib.util
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,30 +35,61 @@ class Base:
     digest: str
 
 
-def load_base(source: str, *, download: bool = False) -> Base:
+def load_base(source: str, *, download: bool = False, dtype: str = "auto", bits: int | None = None) -> Base:
     """Load a model and its tokenizer from a folder, or by id from the local cache of models.
 
-    Weights come from safetensors alone, and no code comes with them: pickle is refused, and so is a model that
-    needs code of its own. Only with `download` is a model hub asked.
+    Weights come from safetensors alone, one file or shards, mapped into memory and not copied; no code comes with
+    them: pickle is refused, and so is a model that needs code of its own. Only with `download` is a model hub asked.
+    `dtype` is that of the weights in memory, "auto" for as saved; `bits` 4 or 8 quantises the frozen ones. Whatever
+    they are, the digest is that of the weights as saved: members may differ in it.
     Raises:  ConfigError, naming the model and what was expected.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # late: half a second, and 30 MB
+    from transformers import AutoTokenizer  # late: half a second, and 30 MB
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a daemon's log, and a command's own progress, are no place for another
     _check_folder(source)
+    _require_bits(source, bits)
     options = {"local_files_only": not download, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            source, use_safetensors=True, dtype="auto", output_loading_info=True, **options
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as wrong:  # what transformers lets through
-        raise ConfigError(source, "model", _reason(source, download)) from wrong
+        model = _model(source, options, {"dtype": "auto"})
+        known = digest(model, tokenizer)
+        if bits is not None or dtype != "auto":
+            del model  # it was mapped: what is loaded now has the memory to itself
+            model = _model(source, options, _kept(dtype, bits))
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as wrong:
+        raise ConfigError(source, "model", _reason(source, download)) from wrong  # what transformers lets through
+    model.eval().requires_grad_(False)
+    return Base(source, model, tokenizer, known)
+
+
+def _model(source: str, options: Mapping[str, bool], kept: Mapping[str, Any]) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    model, report = AutoModelForCausalLM.from_pretrained(
+        source, use_safetensors=True, output_loading_info=True, **options, **kept
+    )
     if report["missing_keys"] or report["mismatched_keys"]:  # transformers would make such weights up, at random
         raise ConfigError(source, "model", "weights that the configuration asks for are missing, or of another shape")
-    model.eval().requires_grad_(False)
-    return Base(source, model, tokenizer, digest(model, tokenizer))
+    return model
+
+
+def _kept(dtype: str, bits: int | None) -> dict[str, Any]:
+    """Return how transformers is told in which form to keep the weights."""
+    kept: dict[str, Any] = {"dtype": dtype if dtype == "auto" else getattr(torch, dtype)}
+    if bits is not None:
+        from transformers import BitsAndBytesConfig
+
+        compute = torch.float32 if dtype == "auto" else kept["dtype"]
+        four = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute} if bits == 4 else {}
+        kept["quantization_config"] = BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8, **four)
+    return kept
+
+
+def _require_bits(source: str, bits: int | None) -> None:
+    if bits is not None and importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(source, "model.bits", "weights in 4 or 8 bits take bitsandbytes, which is not installed")
 
 
 def digest(model: Any, tokenizer: Any) -> str:
@@ -69,6 +101,8 @@ def digest(model: Any, tokenizer: Any) -> str:
     config = {key: value for key, value in model.config.to_dict().items() if key not in _VOLATILE}
     state = hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":"), default=str).encode())
     state.update(json.dumps(sorted(tokenizer.get_vocab().items())).encode())
+    if template := getattr(tokenizer, "chat_template", None):  # it makes records, too
+        state.update(json.dumps(template, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         state.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
@@ -167,8 +201,10 @@ class Adapted:
 
 
 def _slot(name: str, module: Any) -> Slot:
-    first, second = (int(width) for width in module.weight.shape)
-    return Slot(name, second, first) if _is_transposed(module) else Slot(name, first, second)
+    if _is_transposed(module):
+        inputs, outputs = (int(width) for width in module.weight.shape)
+        return Slot(name, outputs, inputs)
+    return Slot(name, int(module.out_features), int(module.in_features))  # quantised weights have another shape
 
 
 def _is_transposed(module: Any) -> bool:

@@ -55,7 +55,7 @@ def open_home(folder: Folder, settings: Settings) -> Opened:
 
 def open_house(folder: Folder, settings: Settings) -> tuple[House, SqliteShelf]:
     """Load what is in a home, without a door, and its shelf. Raises: ConfigError for what the operator can mend."""
-    data = settings.data
+    data, model = settings.data, settings.model
 
     def read() -> Iterator[Document]:
         return read_data(data.path, data.format, data.columns)
@@ -78,14 +78,14 @@ def open_house(folder: Folder, settings: Settings) -> tuple[House, SqliteShelf]:
     disable_progress_bar()
     return House(
         member=MemberId(settings.member),
-        base=load_base(settings.model.name),
+        base=load_base(model.name, dtype=model.dtype.value, bits=model.bits),
         documents=read,
         declared=data.declared,
         policy=lambda: notes.policy(folder),
         ledger=ledger,
         dataset=data.account,
         unsafe_seed=settings.unsafe_seed,
-        threads=settings.model.threads,
+        threads=model.threads,
         edition=lambda: edition(data.path),
         identity=str(identity.public),
         roster=lambda: notes.roster(folder),
