@@ -82,8 +82,11 @@ def _kept(dtype: str, bits: int | None) -> dict[str, Any]:
         from transformers import BitsAndBytesConfig
 
         compute = torch.float32 if dtype == "auto" else kept["dtype"]
-        four = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute} if bits == 4 else {}
-        kept["quantization_config"] = BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8, **four)
+        # Without a threshold: a column that is an outlier for one record is rounded otherwise for all.
+        how = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute} if bits == 4 else {}
+        kept["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=bits == 4, load_in_8bit=bits == 8, llm_int8_threshold=0.0, **how
+        )
     return kept
 
 

@@ -6,10 +6,14 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    GemmaConfig,
+    GemmaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -23,6 +27,8 @@ TARGETS = {
     "qwen2": ("q_proj", "k_proj", "v_proj", "down_proj"),
     "gpt2": ("c_attn", "c_fc", "attn.c_proj"),
     "half": ("q_proj", "down_proj"),
+    "gemma": ("q_proj", "o_proj", "gate_proj"),
+    "mistral": ("k_proj", "v_proj", "up_proj"),
 }
 FAMILIES = ("llama", "qwen2", "gpt2")
 WIDTHS = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "max_position_embeddings": 64}
@@ -48,6 +54,12 @@ def model(family):
             return Qwen2ForCausalLM(config)
         case "gpt2":  # Conv1D: the weight is transposed; dropout, which must be off
             return GPT2LMHeadModel(GPT2Config(vocab_size=256, n_embd=32, n_layer=2, n_head=4, n_positions=64))
+        case "gemma":  # heads wider than the model has room for; the embeddings are scaled, and tied
+            heads = {"num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 16}
+            return GemmaForCausalLM(GemmaConfig(vocab_size=256, **heads, **WIDTHS))
+        case "mistral":  # a sliding window
+            heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 8}
+            return MistralForCausalLM(MistralConfig(vocab_size=256, **heads, **WIDTHS))
     raise ValueError(family)
 
 
