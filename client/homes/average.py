@@ -19,7 +19,7 @@ from protocols.weights.average import NAME, context_of
 from protocols.weights.recipe import Recipe
 
 Vector = NDArray[np.float32]
-_UNITS = (Unit.RECORD, Unit.MEMBER)
+_UNITS = (Unit.RECORD, Unit.GROUP, Unit.MEMBER)
 
 
 @dataclass(frozen=True, slots=True)

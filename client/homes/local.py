@@ -9,17 +9,20 @@ from numpy.typing import NDArray
 from client.adapter import Layout
 from client.dp_training import DpSgd, Schedule, UnsafePlainSgd
 from client.training.noise import noise_multiplier, opened
+from client.training.objectives import loss_of
 from client.visit import House
 from privacy.ledger import Account
 from privacy.randomness import Randomness
+from privacy.units import Unit
 from protocols.faults import PeerError
-from protocols.weights.recipe import Chosen, Half, Recipe
+from protocols.weights.recipe import Chosen, Half, Objective, Recipe
 
 Vector = NDArray[np.float32]
 MOST_STEPS = 100_000  # in one round; a letter may still keep a home busy for very long (THREATS.md)
 _TOKENS_AT_ONCE = 1024  # activations of more cost memory and, on a processor, win no time
 _ENTRIES_AT_ONCE = 2**26  # of records' gradients: 256 MiB
 _MOST_AT_ONCE = 16
+MOST_ROWS = 64  # of one group in a step: a huge one would take for ever, and its clipped gradient counts no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +65,14 @@ def training(
         raise PeerError("the mean of products is not the product of means: not both halves in one round")
     schedule, fitted = schedule_of(house, recipe), house.fit(recipe)
     chosen = recipe.chosen(round_)
+    loss = loss_of(recipe.objective, recipe.beta, adapter)
     own, where = within_rank(fitted.adapted.layout, chosen, house.most_rank)
     made: DpSgd | UnsafePlainSgd
     if recipe.epsilon is None or recipe.noise_multiplier is not None:
-        made = UnsafePlainSgd(fitted.adapted, fitted.records, adapter, schedule, chosen=own)
+        made = UnsafePlainSgd(fitted.adapted, fitted.records, adapter, schedule, loss, own)
     else:
         sigma = noise_multiplier(recipe, recipe.epsilon, schedule.rate, opened(house.ledger, account))
-        made = DpSgd(fitted.adapted, fitted.records, adapter, schedule, sigma, chosen=own)
+        made = DpSgd(fitted.adapted, fitted.records, adapter, schedule, sigma, loss, own)
     if where is None:
         return made
     return PlacedRelease(made, where) if isinstance(made, DpSgd) else Placed(made, where)
@@ -101,11 +105,14 @@ def schedule_of(house: House, recipe: Recipe) -> Schedule:
     """Return the public parameters of a round of training here. Raises: PeerError."""
     if recipe.steps > MOST_STEPS:
         raise PeerError(f"{recipe.steps} steps in a round, at most {MOST_STEPS} here")
+    windows = recipe.objective is Objective.TEXT
+    units = house.declared.units(recipe.unit, recipe.record_tokens, windows=windows)
     try:
         return Schedule(
             steps=recipe.steps,
             batch_size=recipe.batch_size,
-            declared_records=house.declared.records(recipe.record_tokens),
+            declared_records=units,
+            most_rows=MOST_ROWS if recipe.unit is Unit.GROUP else None,
             learning_rate=recipe.learning_rate,
             clipping_norm=recipe.clipping_norm,
             optimizer=recipe.optimizer,

@@ -155,7 +155,7 @@ def test_the_promise_of_a_modest_recipe_is_kept_at_some_fixed_order(make_house: 
         ({"optimizer": "no-such"}, "optimizer"),
         ({"batch_size": 10_000}, "batches"),
         ({"steps": 10**9}, "steps"),
-        ({"unit": Unit.GROUP}, "protects records"),
+        ({"unit": Unit.GROUP}, "the budget is per record, the recipe per group"),
         ({"unit": Unit.MEMBER, "noise_multiplier": 1.0}, "the budget is per record"),
     ],
 )
