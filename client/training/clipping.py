@@ -185,8 +185,8 @@ def record_losses(
     """
     inside = torch.arange(tokens.shape[1], device=tokens.device)[None] < lengths[:, None]  # (records, tokens)
     inside = inside if counted is None else inside & counted
-    logits = model(input_ids=tokens, use_cache=False).logits[:, :-1]  # (records, tokens - 1, vocabulary)
-    targets = tokens[:, 1:].masked_fill(~inside[:, 1:], _IGNORED)
+    logits = model(input_ids=tokens, use_cache=False).logits  # (records, tokens, vocabulary): a slice would be copied
+    targets = functional.pad(tokens[:, 1:].masked_fill(~inside[:, 1:], _IGNORED), (0, 1), value=_IGNORED)
     flat = functional.cross_entropy(
         logits.flatten(0, 1).float(), targets.flatten(), ignore_index=_IGNORED, reduction="none"
     )

@@ -93,12 +93,12 @@ class _Adapted(torch.autograd.Function):  # type: ignore[misc]  # torch is untyp
     def forward(ctx: Any, x: Any, _witness: Any, site: _Site) -> Any:
         """Return x W' + bias, shape (..., outputs); keep x A^T, which is small, and x only if A is trained."""
         for_a, for_b = site.tape.wants(site.name, Side.A), site.tape.wants(site.name, Side.B)
-        y = 0 if site.weight is None else functional.linear(x, site.weight, site.bias)  # (..., outputs)
+        y = None if site.weight is None else functional.linear(x, site.weight, site.bias)  # (..., outputs)
         h = None
         if for_b or not site.merged:
-            h = functional.linear(x.to(site.a.dtype), site.a)  # (..., rank)
+            h = functional.linear(x.to(site.a.dtype), site.a) * site.scale  # (..., rank)
         if not site.merged:
-            y = y + (functional.linear(h, site.b) * site.scale).to(x.dtype)
+            y = _added(y, h, site.b.T, x.dtype)
         ctx.save_for_backward(x if for_a else None, h if for_b else None)
         ctx.site = site
         return y
@@ -110,9 +110,7 @@ class _Adapted(torch.autograd.Function):  # type: ignore[misc]  # torch is untyp
         tape, precise, inner = site.tape, gy.to(site.a.dtype), None
         if h is not None:
             left, right = tape.by_record(precise), tape.by_record(h)
-            tape.add(
-                site.name, Side.B, torch.bmm(left.transpose(1, 2), right) * site.scale
-            )  # (records, outputs, rank)
+            tape.add(site.name, Side.B, torch.bmm(left.transpose(1, 2), right))  # (records, outputs, rank)
         if x is not None or (ctx.needs_input_grad[0] and not site.merged):
             inner = (precise @ site.b) * site.scale  # (..., rank)
         if x is not None:
@@ -120,10 +118,19 @@ class _Adapted(torch.autograd.Function):  # type: ignore[misc]  # torch is untyp
             tape.add(site.name, Side.A, torch.bmm(left.transpose(1, 2), right))  # (records, rank, inputs)
         if not ctx.needs_input_grad[0]:
             return None, None, None
-        gx = 0 if site.weight is None else gy @ site.weight
+        gx = None if site.weight is None else gy @ site.weight
         if not site.merged:
-            gx = gx + (inner @ site.a).to(gy.dtype)
+            gx = _added(gx, inner, site.a, gy.dtype)
         return gx, None, None
+
+
+def _added(y: Any, h: Any, matrix: Any, dtype: Any) -> Any:
+    """Return y + h matrix in `dtype`, y being new and one's own, or None for zero; in place if no digit is lost."""
+    if y is None or not y.dtype == h.dtype == matrix.dtype or not y.is_contiguous():
+        product = (h @ matrix).to(dtype)
+        return product if y is None else y + product
+    y.view(-1, y.shape[-1]).addmm_(h.reshape(-1, h.shape[-1]), matrix)  # what is added passes memory no second time
+    return y
 
 
 @contextmanager
