@@ -109,6 +109,16 @@ class Folder:
         return self.root / "adapters"
 
     @property
+    def state(self) -> Path:
+        """What training remembers between the letters of a session: see `client/state.py`."""
+        return self.root / "state"
+
+    @property
+    def personal(self) -> Path:
+        """The adapter beside the shared one, which never leaves: see `client/personal.py`."""
+        return self.root / "personal"
+
+    @property
     def run(self) -> Path:
         """The daemon's socket, log and pid file."""
         return self.root / "run"

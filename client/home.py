@@ -19,6 +19,7 @@ from client.documents import Document, text_of
 from client.fitted import Fitted, Shape
 from client.homes import VISITS
 from client.model import Adapted, Base, layout_of
+from client.state import MemoryStates, States
 from client.training.clipping import Clipper
 from client.visit import Visit
 from privacy.artefact import Artefact
@@ -58,7 +59,7 @@ class House:
     `documents` and `policy` read anew each time they are called, and `edition` changes whenever the documents do, so
     that an operator's edit counts from the next letter on: what was deleted is trained on no more; `roster` likewise.
     `sums` holds the keys of secure sums; without it the house takes part in none. `adapters` are those that were
-    trained at home, by name. Of an adapter of a higher rank than `most_rank` only that much is trained here.
+    trained at home, by name. `states` remember what training knows between letters. Of an adapter of a higher rank than `most_rank` only that much is trained here.
     `identity` is the home's public key, by which two homes of one name on one ledger differ. With `unsafe_seed` the
     same letters get the same answers, which protects nothing; the policy must allow it.
     """
@@ -78,6 +79,7 @@ class House:
     sums: Sums | None = None
     adapters: Callable[[str], Artefact] = no_adapters
     most_rank: int | None = None
+    states: States = field(default_factory=MemoryStates)
     _fitted: tuple[tuple[object, ...], Fitted] | None = field(default=None, init=False, repr=False)
     _known: tuple[object, tuple[str, ...]] | None = field(default=None, init=False, repr=False)
 

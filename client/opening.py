@@ -15,6 +15,7 @@ from client.folder import Folder
 from client.mailbox import SqliteShelf
 from client.roster import approved_roster
 from client.settings import Settings, require_private
+from client.state import FolderStates
 from privacy.config import ConfigError
 from privacy.ledger import Ledger
 from privacy.policy import Policy
@@ -92,6 +93,7 @@ def open_house(folder: Folder, settings: Settings) -> tuple[House, SqliteShelf]:
         sums=Sums(identity, time.time),
         adapters=lambda name: read_artefact(folder.adapters, name),
         most_rank=settings.lora.most_rank,
+        states=FolderStates(folder.state),
     ), shelf
 
 

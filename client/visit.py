@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from client.declared import Declared
 from client.fitted import Fitted, Shape
+from client.state import States
 from client.model import Base
 from privacy.artefact import Artefact
 from privacy.fixed_point import FixedPoint
@@ -60,6 +61,7 @@ class House(Protocol):
     ledger: Ledger
     threads: int
     sums: Sums | None
+    states: States
     most_rank: int | None
 
     @property
