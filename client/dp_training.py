@@ -18,6 +18,7 @@ from client.model import Adapted
 from client.training.clipping import MEAN_LOSS, Clipper, Loss, torch_threads
 from client.training.optimisers import OPTIMISERS, optimiser
 from client.training.parts import Chosen, entries_of
+from client.training.running import AS_IT_IS, Running
 from privacy.randomness import Randomness
 
 Delta = NDArray[np.float32]
@@ -32,6 +33,7 @@ class Schedule:
     Units:   `batch_size` is the expected number of privacy units a step (records, or groups of them),
              `declared_records` the public number of units that it is a share of; `clipping_norm` in L2, over all that
              is trained together; `most_rows` of one unit are in a step, None for all; `micro_batch` in rows.
+             `micro_batch`, `threads` and `running` are the member's own affair.
     """
 
     steps: int
@@ -43,6 +45,7 @@ class Schedule:
     micro_batch: int = 16
     threads: int = 1
     most_rows: int | None = None
+    running: Running = AS_IT_IS
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size, self.micro_batch, self.threads) < 1:
@@ -122,7 +125,10 @@ class UnsafePlainSgd:
 
 
 def _clipper(task: DpSgd | UnsafePlainSgd, norm: float | None) -> Clipper:
-    return Clipper(task.adapted, norm, task.schedule.micro_batch, task.loss, task.chosen, task.schedule.most_rows)
+    schedule = task.schedule
+    return Clipper(
+        task.adapted, norm, schedule.micro_batch, task.loss, task.chosen, schedule.most_rows, schedule.running
+    )
 
 
 def _train(
@@ -133,7 +139,7 @@ def _train(
     point, trained = task.start.astype(np.float64), slice(None) if task.chosen is None else task.chosen
     rule = optimiser(schedule.optimizer, schedule.learning_rate)
     with torch_threads(schedule.threads):
-        clipper.check_isolation(point, records.tokens.shape[1])
+        clipper.check_isolation(point, records.tokens.shape[1], paired=records.paired)
         for _ in range(schedule.steps):
             units = poisson(records.units, schedule.rate, randomness)
             total = noised(clipper.sum(point, records, units, randomness))

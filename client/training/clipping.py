@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from client.data import Records
 from client.model import Adapted
 from client.training.lora import Tape, per_record
 from client.training.parts import Chosen, entries_of, parts_of
+from client.training.running import AS_IT_IS, Running
 from client.training.units import batches, by_unit
 from privacy.randomness import Randomness
 from protocols.faults import LocalError
@@ -78,6 +80,7 @@ class Clipper:
     loss: Loss = MEAN_LOSS
     chosen: Chosen | None = None
     most_rows: int | None = None
+    running: Running = AS_IT_IS
 
     def sum(self, point: Sum, records: Records, units: NDArray[np.intp], randomness: Randomness | None = None) -> Sum:
         """Return the sum of the clipped gradients of these units, shape (entries,) float64: see `gather`."""
@@ -122,34 +125,43 @@ class Clipper:
         self.adapted.set(point)
         records = self.loss.prepared(self.adapted, records, np.sort(np.concatenate([batch.rows for batch in walk])))
         tape, rest = self._tape(), None
-        with per_record(self.adapted, tape):
+        with self._taped(tape):
             for batch in walk:
                 gradients, rest = by_unit(self._gradients(tape, records.take(batch.rows)), batch, rest)
                 yield gradients
 
     def each(self, point: Sum, records: Records) -> torch.Tensor:
-        """Return every record's own gradient, unclipped, from one batch: shape (records, entries)."""
+        """Return every row's own gradient, unclipped, from one batch: shape (rows, entries)."""
         self.adapted.set(point)
+        records = self.loss.prepared(self.adapted, records, np.arange(len(records)))
         tape = self._tape()
-        with per_record(self.adapted, tape):
+        with self._taped(tape):
             return torch.cat([part.cpu() for part in self._gradients(tape, records)], dim=1)
 
-    def check_isolation(self, point: Sum, record_tokens: int) -> None:
-        """Raise LocalError unless a record's gradient in a batch is its gradient alone.
+    def check_isolation(self, point: Sum, record_tokens: int, *, paired: bool = False) -> None:
+        """Raise LocalError unless an example's gradient in a batch, by this model and loss, is its gradient alone.
 
-        Clipping bounds a record's influence only then. The records of the test are made up, of adverse lengths.
+        Clipping bounds a unit's influence only then. The examples of the test are made up, of adverse lengths, and so
+        is the adapter: at zero, where training begins, A has no gradient.
         """
-        vocabulary = int(self.adapted.base.model.config.vocab_size)
-        lengths = np.array(sorted({2, max(2, record_tokens // 2), record_tokens}), dtype=np.int32)
-        made_up = np.random.Generator(np.random.Philox(0)).integers(0, vocabulary, (lengths.size, record_tokens))
-        probe = Records(made_up.astype(np.int32), lengths)
-        together = self.each(point, probe)
-        tolerance = max(1e-4, 8 * torch.finfo(self.adapted.base.model.dtype).eps)  # bfloat16 has three digits
-        alone = torch.stack([self.each(point, probe.take(np.array([i])))[0] for i in range(lengths.size)])
+        probe, width = _probe(int(self.adapted.base.model.config.vocab_size), record_tokens, paired), 1 + paired
+        stirred = point + 0.02 * np.random.Generator(np.random.Philox(1)).standard_normal(point.size)
+        clipper = [replace(self, loss=deepcopy(self.loss)) for _ in range(1 + len(probe) // width)]  # each remembers
+        together = clipper[0].each(stirred, probe)
+        parts = np.arange(len(probe)).reshape(-1, width)
+        alone = torch.cat([other.each(stirred, probe.take(p)) for other, p in zip(clipper[1:], parts, strict=True)])
+        lowest = self.running.lowest(self.adapted.base.model)
+        tolerance = max(1e-4, 8 * torch.finfo(lowest).eps)  # bfloat16 has three digits
         largest = float(alone.norm(dim=1).max())  # what mixing would leak; a small gradient has no digits to compare
         for difference in (together - alone).norm(dim=1):
             if not bool(difference <= tolerance * largest + 1e-12):
                 raise LocalError("this model mixes the records of a batch: clipping would not bound a record")
+
+    @contextmanager
+    def _taped(self, tape: Tape) -> Iterator[None]:
+        lowered = self.running.lowered
+        with per_record(self.adapted, tape, lowered=lowered), self.running.layers(self.adapted.base.model):
+            yield
 
     def _tape(self) -> Tape:
         return Tape(parts_of(self.adapted.layout, self.chosen))
@@ -161,12 +173,13 @@ class Clipper:
         device = self.adapted.a(self.adapted.layout.slots[0].name).device
         counted = None if records.counted is None else torch.from_numpy(records.counted[:, :length]).to(device)
         weights = None if records.weights is None else torch.from_numpy(records.weights).float().to(device)
+        lengths, model = torch.from_numpy(records.lengths).to(device), self.adapted.base.model
+        scale = self.running.loss_scale(model)
         tape.begin(*tokens.shape)
-        losses = self.loss.losses(
-            self.adapted.base.model, tokens.to(device), torch.from_numpy(records.lengths).to(device), counted, weights
-        )
-        losses.sum().backward()
-        return tape.take()
+        with self.running.forward(device):
+            losses = self.loss.losses(model, tokens.to(device), lengths, counted, weights)
+        (losses.sum() * scale).backward()
+        return [part / scale for part in tape.take()] if scale != 1.0 else tape.take()
 
 
 def record_losses(
@@ -228,6 +241,15 @@ def _factors(norms: torch.Tensor, norm: float | None) -> torch.Tensor:
     one = torch.ones_like(norms)
     factors = one if norm is None else (norm * _MARGIN / norms.clamp(min=1e-30)).clamp(max=1.0)
     return torch.where(norms <= _BEYOND_MEASURE, factors, 0)  # not of NaN
+
+
+def _probe(vocabulary: int, record_tokens: int, paired: bool) -> Records:
+    """Return made-up records: the shortest, one of half the width, the widest; or as many pairs."""
+    lengths = np.array(sorted({2, max(2, record_tokens // 2), record_tokens}), dtype=np.int32)
+    lengths = np.repeat(lengths, 1 + paired)
+    made_up = np.random.Generator(np.random.Philox(0)).integers(0, vocabulary, (lengths.size, record_tokens))
+    owner = np.repeat(np.arange(lengths.size // 2, dtype=np.int32), 2) if paired else None
+    return Records(made_up.astype(np.int32), lengths, owner, paired=paired)
 
 
 @contextmanager

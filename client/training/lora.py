@@ -5,8 +5,8 @@
 
 Within a step W' is constant: it is merged once, and an adapted module costs little more than a plain one. Autograd
 computes no weight gradient: each module's backward leaves one small matrix per record on a tape, and that is all.
-A low-precision or very large base is not merged (it would round the update away, or not fit); there the two
-factors are applied one after the other. What a round does not train, it does not compute.
+A low-precision or very large base is not merged (it would round the update away, or not fit), nor one under autocast;
+there the two factors are applied one after the other. What a round does not train, it does not compute.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -95,19 +95,21 @@ class _Adapted(torch.autograd.Function):  # type: ignore[misc]  # torch is untyp
         for_a, for_b = site.tape.wants(site.name, Side.A), site.tape.wants(site.name, Side.B)
         y = None if site.weight is None else functional.linear(x, site.weight, site.bias)  # (..., outputs)
         h = None
-        if for_b or not site.merged:
-            h = functional.linear(x.to(site.a.dtype), site.a) * site.scale  # (..., rank)
-        if not site.merged:
-            y = _added(y, h, site.b.T, x.dtype)
+        with torch.autocast(x.device.type, enabled=False):  # the two factors are small, and all that is learnt
+            if for_b or not site.merged:
+                h = functional.linear(x.to(site.a.dtype), site.a) * site.scale  # (..., rank)
+            if not site.merged:
+                y = _added(y, h, site.b.T, x.dtype if y is None else y.dtype)
         ctx.save_for_backward(x if for_a else None, h if for_b else None)
-        ctx.site = site
+        ctx.site, ctx.dtype = site, x.dtype
         return y
 
     @staticmethod
     def backward(ctx: Any, gy: Any) -> Any:
         """Return the gradient of x, and leave each record's gradients of A and B on the tape."""
         site, (x, h) = ctx.site, ctx.saved_tensors
-        tape, precise, inner = site.tape, gy.to(site.a.dtype), None
+        tape, precise = site.tape, gy.to(site.a.dtype)
+        inner: Any = None
         if h is not None:
             left, right = tape.by_record(precise), tape.by_record(h)
             tape.add(site.name, Side.B, torch.bmm(left.transpose(1, 2), right))  # (records, outputs, rank)
@@ -118,10 +120,10 @@ class _Adapted(torch.autograd.Function):  # type: ignore[misc]  # torch is untyp
             tape.add(site.name, Side.A, torch.bmm(left.transpose(1, 2), right))  # (records, rank, inputs)
         if not ctx.needs_input_grad[0]:
             return None, None, None
-        gx = None if site.weight is None else gy @ site.weight
+        gx: Any = None if site.weight is None else gy @ site.weight.to(gy.dtype)
         if not site.merged:
             gx = _added(gx, inner, site.a, gy.dtype)
-        return gx, None, None
+        return gx.to(ctx.dtype), None, None
 
 
 def _added(y: Any, h: Any, matrix: Any, dtype: Any) -> Any:
@@ -134,9 +136,10 @@ def _added(y: Any, h: Any, matrix: Any, dtype: Any) -> Any:
 
 
 @contextmanager
-def per_record(adapted: Adapted, tape: Tape) -> Iterator[None]:
+def per_record(adapted: Adapted, tape: Tape, *, lowered: bool = False) -> Iterator[None]:
     """Let the adapted modules write to `tape` while the block runs; A and B must not change within it.
 
+    `lowered` says that the forward will run in lower precision, which a merged update would not survive.
     Raises: LocalError if a module is not the one that was adapted, or does more than its A and B say: wrapped, moved
             or given another adapter since, it would go past the tape, and past clipping.
     """
@@ -147,7 +150,7 @@ def per_record(adapted: Adapted, tape: Tape) -> Iterator[None]:
     before = {name: module.__dict__.get("forward") for name, module in modules.items()}
     try:
         for name, module in modules.items():
-            module.forward = _forward(_site(adapted, name, tape), module.base_layer, witness)
+            module.forward = _forward(_site(adapted, name, tape, lowered), module.base_layer, witness)
         yield
     finally:
         for name, module in modules.items():
@@ -179,7 +182,7 @@ def _forward(site: _Site, inner: Any, witness: Any) -> Callable[[Any], Any]:
     return beside if site.weight is None else forward
 
 
-def _site(adapted: Adapted, name: str, tape: Tape) -> _Site:
+def _site(adapted: Adapted, name: str, tape: Tape, lowered: bool) -> _Site:
     from transformers.pytorch_utils import Conv1D  # late: transformers is imported with the first model
 
     inner = adapted.modules[name].base_layer
@@ -187,7 +190,7 @@ def _site(adapted: Adapted, name: str, tape: Tape) -> _Site:
     if type(inner) not in (torch.nn.Linear, Conv1D):
         return _Site(name, tape, None, False, None, a, b, scale)
     weight = inner.weight if isinstance(inner, torch.nn.Linear) else inner.weight.T
-    merged = weight.dtype == torch.float32 and _entries(adapted) <= _MOST_MERGED
+    merged = not lowered and weight.dtype == torch.float32 and _entries(adapted) <= _MOST_MERGED
     if merged:
         with torch.no_grad():
             weight = torch.addmm(weight, b, a, alpha=scale)

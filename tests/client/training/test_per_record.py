@@ -1,5 +1,7 @@
 """Every record's own gradient, held against a loop of plain autograd and against vmap."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny
@@ -8,8 +10,10 @@ from naive import by_vmap, one_by_one, relative
 
 from client.data import Records
 from client.dp_training import SMALLEST_NORM
+from client.model import Adapted
 from client.training import lora
-from client.training.clipping import Clipper, clipped_sum
+from client.training.clipping import MEAN_LOSS, Clipper, clipped_sum
+from client.training.objectives import Preference
 from client.training.parts import Side, entries_of, parts_of
 from protocols.faults import LocalError
 
@@ -215,3 +219,145 @@ def test_a_model_that_mixes_records_is_refused(folders):
 def test_an_honest_model_passes_the_isolation_check(folders, family):
     adapted = tiny.adapted(folders(family), family)
     Clipper(adapted, 1.0, 8).check_isolation(adapted.get(), 24)
+
+
+class BuiltIn:
+    """Be the loss that transformers computes itself: it divides by the tokens of the whole batch."""
+
+    def prepared(self, adapted, records, rows):
+        return records
+
+    def losses(self, model, tokens, lengths, counted, weights):
+        inside = torch.arange(tokens.shape[1])[None] < lengths[:, None]
+        return model(input_ids=tokens, labels=tokens.masked_fill(~inside, -100), use_cache=False).loss * len(tokens)
+
+
+def worst(adapted, records, loss, norms):
+    """Return by how many clipping norms the sum moves at most when the long record goes."""
+    everyone, found = np.arange(len(records)), []
+    for norm in norms:
+        clipper = Clipper(adapted, norm, len(records), loss)
+        whole = clipper.sum(adapted.get(), records, everyone)
+        without = clipper.sum(adapted.get(), records, everyone[:-1])
+        found.append(float(np.linalg.norm(whole - without)) / norm)
+    return max(found)
+
+
+def test_the_loss_of_transformers_itself_moves_the_sum_by_far_more_than_the_norm_and_is_refused(folders):
+    adapted = tiny.adapted(folders("llama"), "llama", half_a=True)
+    records, norms = tiny.records([3] * 32 + [63], seed=5), np.geomspace(1e-3, 30, 16)
+    records.tokens[:32] = records.tokens[0]  # all short ones alike: what moves them moves the sum 32 times
+    assert worst(adapted, records, BuiltIn(), norms) > 2.8
+    assert worst(adapted, records, MEAN_LOSS, norms) <= 1.000001
+    with pytest.raises(LocalError, match="mixes the records"):
+        Clipper(adapted, 1.0, 8, BuiltIn()).check_isolation(adapted.get(), 63)
+
+
+def test_the_isolation_check_looks_at_the_loss_of_pairs_too(folders):
+    adapted = tiny.adapted(folders("llama"), "llama", half_a=True)
+    honest = Preference(0.5, adapted.get())
+    Clipper(adapted, 1.0, 8, honest).check_isolation(adapted.get(), 24, paired=True)
+    assert not honest._known.size  # what it remembers of the made-up pairs is not there for the real ones
+
+    class Coupled(Preference):
+        def prepared(self, adapted, records, rows):
+            known = super().prepared(adapted, records, rows)
+            return replace(known, weights=known.weights / len(records))  # as a mean over the batch
+
+    with pytest.raises(LocalError, match="mixes the records"):
+        Clipper(adapted, 1.0, 8, Coupled(0.5, adapted.get())).check_isolation(adapted.get(), 24, paired=True)
+
+
+def test_a_model_that_mixes_records_is_refused_where_only_a_is_trained_and_b_is_zero(folders):
+    adapted = tiny.adapted(folders("llama"), "llama", half_a=True)
+    layer, zero = adapted.base.model.model.layers[1], np.zeros(adapted.layout.size)
+    clipper = Clipper(adapted, 1.0, 8, chosen=slice(adapted.layout.b_entries, adapted.layout.size))
+    clipper.check_isolation(zero, 16)
+    plain = layer.mlp.forward
+    layer.mlp.forward = lambda x: plain(x - x.mean(dim=0, keepdim=True))
+    with pytest.raises(LocalError, match="mixes the records"):
+        clipper.check_isolation(zero, 16)
+
+
+def test_a_module_that_was_wrapped_or_replaced_after_it_was_adapted_is_refused(folders):
+    """Its records would go past the tape: a missing gradient is no zero gradient."""
+    for disturb in (wrapped, replaced, another_adapter, merged_in, switched_off):
+        adapted = tiny.adapted(folders("llama"), "llama", half_a=True)
+        disturb(adapted)
+        for act in (
+            lambda a: Clipper(a, 1.0, 4).sum(a.get(), tiny.records([5, 9]), np.arange(2)),
+            lambda a: Clipper(a, 1.0, 4).check_isolation(a.get(), 16),
+        ):
+            with pytest.raises(LocalError, match=r"would not be clipped|more than its own"):
+                act(adapted)
+        assert not [m for m in adapted.base.model.modules() if "forward" in m.__dict__]
+
+
+def wrapped(adapted):
+    adapted.base.model.model.layers[0].mlp.up_proj = torch.nn.Sequential(
+        adapted.base.model.model.layers[0].mlp.up_proj
+    )
+
+
+def replaced(adapted):
+    attention = adapted.base.model.model.layers[0].self_attn
+    attention.q_proj = attention.q_proj.base_layer
+
+
+def another_adapter(adapted):
+    from peft import LoraConfig
+
+    adapted.model.add_adapter("another", LoraConfig(r=2, target_modules=["q_proj"]))
+    adapted.model.base_model.set_adapter(["default", "another"])
+
+
+def merged_in(adapted):
+    adapted.model.merge_adapter()
+
+
+def switched_off(adapted):
+    adapted.model.base_model.disable_adapter_layers()
+
+
+def test_a_module_that_no_record_goes_through_is_refused(folders):
+    adapted = tiny.adapted(folders("llama"), "llama")
+    layer = adapted.base.model.model.layers[1]
+    layer.mlp.forward = lambda x: x  # around the adapted modules
+    with pytest.raises(LocalError, match="saw no record"):
+        Clipper(adapted, 1.0, 4).sum(adapted.get(), tiny.records([5, 9]), np.arange(2))
+
+
+def test_a_forward_that_somebody_else_put_on_a_module_is_there_again_afterwards(folders):
+    adapted = tiny.adapted(folders("llama"), "llama")
+    module = adapted.modules[adapted.layout.slots[0].name]
+    theirs = module.forward
+    module.forward = theirs
+    Clipper(adapted, 1.0, 4).sum(adapted.get(), tiny.records([5, 9]), np.arange(2))
+    assert module.__dict__["forward"] is theirs
+
+
+def test_matrices_that_are_tied_are_adapted_each_by_itself(folders):
+    base = tiny.load_base(str(folders("llama")))
+    first, second = (layer.mlp for layer in base.model.model.layers)
+    second.up_proj.weight = first.up_proj.weight  # one parameter, two modules; and the embeddings are the output
+    assert base.model.config.tie_word_embeddings
+    layout = tiny.layout_of(base, rank=4, alpha=8.0, targets=("up_proj", "down_proj"), adapter_seed=1, half_a=True)
+    adapted = Adapted(base, layout)
+    adapted.set(np.random.default_rng(1).normal(size=layout.size) * 0.05)
+    records = tiny.records([12, 5, 9])
+    found = Clipper(adapted, None, 8).each(adapted.get(), records)
+    assert relative(found, one_by_one(adapted, records)) < 1e-5
+    assert relative(found, by_vmap(adapted, records)) < 1e-5
+
+
+def test_a_model_that_flattens_its_records_gives_the_same_gradients(folders):
+    adapted = tiny.adapted(folders("llama"), "llama", half_a=True)
+    records, clipper = tiny.records([12, 5, 9]), Clipper(adapted, None, 8)
+    plain = clipper.each(adapted.get(), records)
+    layer = adapted.base.model.model.layers[0]
+    theirs = layer.mlp.forward
+    layer.mlp.forward = lambda x: theirs(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    assert relative(clipper.each(adapted.get(), records), plain) < 1e-5
+    layer.mlp.forward = lambda x: theirs(x.flatten(0, 1)[:-1])  # as an expert that sees some of the tokens
+    with pytest.raises((LocalError, RuntimeError)):
+        clipper.each(adapted.get(), records)
