@@ -18,9 +18,10 @@ from client.declared import Declared
 from client.documents import Document, text_of
 from client.fitted import Fitted, Shape
 from client.homes import VISITS
-from client.model import Adapted, Base, layout_of
+from client.model import Adapted, Base, layout_of, longest
 from client.state import MemoryStates, States
 from client.training.clipping import Clipper
+from client.training.whole import Whole
 from client.visit import Visit
 from privacy.artefact import Artefact
 from privacy.config import ConfigError
@@ -59,9 +60,10 @@ class House:
     `documents` and `policy` read anew each time they are called, and `edition` changes whenever the documents do, so
     that an operator's edit counts from the next letter on: what was deleted is trained on no more; `roster` likewise.
     `sums` holds the keys of secure sums; without it the house takes part in none. `adapters` are those that were
-    trained at home, by name. `states` remember what training knows between letters. Of an adapter of a higher rank than `most_rank` only that much is trained here.
-    `identity` is the home's public key, by which two homes of one name on one ledger differ. With `unsafe_seed` the
-    same letters get the same answers, which protects nothing; the policy must allow it.
+    trained at home, by name; `states` remember what training knows between letters. Of an adapter of a higher rank
+    than `most_rank` only that much is trained here. `identity` is the home's public key, by which two homes of one
+    name on one ledger differ. With `unsafe_seed` the same letters get the same answers, which protects nothing; the
+    policy must allow it.
     """
 
     member: MemberId
@@ -80,6 +82,7 @@ class House:
     adapters: Callable[[str], Artefact] = no_adapters
     most_rank: int | None = None
     states: States = field(default_factory=MemoryStates)
+    whole: Whole | None = field(default=None, init=False, repr=False)
     _fitted: tuple[tuple[object, ...], Fitted] | None = field(default=None, init=False, repr=False)
     _known: tuple[object, tuple[str, ...]] | None = field(default=None, init=False, repr=False)
 
@@ -144,7 +147,7 @@ class House:
     def _adapt(self, recipe: Shape) -> Adapted:
         if recipe.base != self.base.digest:
             raise PeerError("a recipe for another base model")
-        if not 2 <= recipe.record_tokens <= _longest(self.base):
+        if not 2 <= recipe.record_tokens <= longest(self.base):
             raise PeerError("records longer than this model reads, or shorter than two tokens")
         layout = self._layout(recipe)
         if recipe.rank > max(min(slot.outputs, slot.inputs) for slot in layout.slots):
@@ -186,7 +189,3 @@ def unsafe_seed(seed: int, member: MemberId, number: int) -> int:
     """Return the seed of one letter's randomness: the same in every engine, another for every member and letter."""
     digest = hashlib.sha256(f"parley/v1/unsafe-seed/{seed}/{member}/{number}".encode()).digest()
     return int.from_bytes(digest[:8], "big")
-
-
-def _longest(base: Base) -> int:
-    return int(getattr(base.model.config, "max_position_embeddings", 2**31))

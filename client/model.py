@@ -95,6 +95,11 @@ def _require_bits(source: str, bits: int | None) -> None:
         raise ConfigError(source, "model.bits", "weights in 4 or 8 bits take bitsandbytes, which is not installed")
 
 
+def longest(base: Base) -> int:
+    """Return how many tokens the model reads at once."""
+    return int(getattr(base.model.config, "max_position_embeddings", 2**31))
+
+
 def digest(model: Any, tokenizer: Any) -> str:
     """Return SHA-256 over the configuration, the vocabulary and every weight: names, types, shapes and bytes.
 

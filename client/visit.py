@@ -6,7 +6,7 @@
 What a collaboration may do beside this stands in its own file of `client/homes/`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Protocol
@@ -16,9 +16,11 @@ from dp_accounting import SelfComposedDpEvent
 from numpy.typing import NDArray
 
 from client.declared import Declared
+from client.documents import Document
 from client.fitted import Fitted, Shape
-from client.state import States
 from client.model import Base
+from client.state import States
+from client.training.whole import Whole
 from privacy.artefact import Artefact
 from privacy.fixed_point import FixedPoint
 from privacy.gate import Disclosed, Gate, Released, Said
@@ -63,10 +65,15 @@ class House(Protocol):
     sums: Sums | None
     states: States
     most_rank: int | None
+    whole: Whole | None
 
     @property
     def roster(self) -> Callable[[], Roster]:
         """Return what reads the approved roster."""
+
+    @property
+    def documents(self) -> Callable[[], Iterable[str | Document]]:
+        """Return what reads the documents anew."""
 
     @property
     def adapters(self) -> Callable[[str], Artefact]:

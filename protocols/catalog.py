@@ -8,7 +8,7 @@ from typing import Any
 from privacy.units import Level
 from protocols.faults import LocalError
 from protocols.session import Coordinator, Member, MemberId
-from protocols.weights import average, merge
+from protocols.weights import average, merge, pretrain
 from protocols.wire import Message, Wire
 
 
@@ -64,6 +64,15 @@ CATALOG: Mapping[str, Collaboration] = {
             merge.STATES,
             merge.BEGIN,
             merge.coordinate,
+        ),
+        Collaboration(
+            "pretrain",
+            Level.WEIGHTS,
+            Stage.PRETRAINING,
+            pretrain.WIRE,
+            pretrain.STATES,
+            pretrain.BEGIN,
+            pretrain.coordinate,
         ),
     )
 }

@@ -11,7 +11,7 @@ from client.card import Card
 from client.model import Base
 from privacy.units import Guarantee
 from simulations.experiment import Experiment
-from simulations.shape import layout_for
+from simulations.shape import is_whole, layout_for, trained
 
 
 def save_adapter(
@@ -27,7 +27,7 @@ def save_adapter(
     `guarantees` are what each member's own ledger says, where it could be asked; `answered` how many members are in
     each round's mean.
     """
-    training, layout = experiment.training, layout_for(experiment, base)
+    training = experiment.training
     facts = (
         ("experiment", experiment.name),
         ("collaboration", f"{experiment.collaboration.name}, {experiment.collaboration.rounds} rounds"),
@@ -38,7 +38,12 @@ def save_adapter(
     )
     folder.mkdir(parents=True, exist_ok=True)
     card = Card(experiment.name, experiment.model_path, base.digest, facts, tuple(guarantees.items()))
-    save(folder, layout, adapter, card)
+    if is_whole(experiment):
+        trained(experiment, base, adapter).save_pretrained(folder)
+        base.tokenizer.save_pretrained(folder)
+        (folder / "README.md").write_text(card.markdown(), encoding="utf-8")
+        return
+    save(folder, layout_for(experiment, base), adapter, card)
 
 
 def _sum(experiment: Experiment) -> str:

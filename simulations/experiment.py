@@ -9,7 +9,7 @@ from protocols.catalog import CATALOG
 from protocols.secure_sum.terms import Mode, Terms, mode_for
 from protocols.weights.recipe import LARGEST, Half, Recipe
 from protocols.weights.server_rules import FEDAVG, ServerRule
-from simulations.tables import TASK_ARITHMETIC, MergeTable
+from simulations.tables import ADAPTER_ALONE, TASK_ARITHMETIC, MergeTable, PretrainTable
 
 SHIPPED_MODEL = "base"
 SHIPPED = Path(__file__).parent / "base" / "model"
@@ -145,6 +145,7 @@ class Experiment:
     secure_sum: SecureSumTable = SecureSumTable()
     server: ServerRule = FEDAVG
     merge: MergeTable = TASK_ARITHMETIC
+    pretrain: PretrainTable = ADAPTER_ALONE
     purpose: str = ""
     unsafe_seeded_randomness: bool = False
 

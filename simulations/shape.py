@@ -1,9 +1,21 @@
-"""Say which adapter an experiment trains."""
+"""Say which vector an experiment trains, and put one that it came to into the model."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from client.adapter import Layout
-from client.model import Base, layout_of
+from client.model import Adapted, Base, layout_of
+from client.training.whole import Whole
 from protocols.weights.recipe import Half
 from simulations.experiment import Experiment
+from simulations.tables import What
+
+
+def is_whole(experiment: Experiment) -> bool:
+    """Return whether all parameters are trained, and no adapter."""
+    return experiment.collaboration.name == "pretrain" and experiment.pretrain.what is What.FULL
 
 
 def layout_for(experiment: Experiment, base: Base) -> Layout:
@@ -17,3 +29,14 @@ def layout_for(experiment: Experiment, base: Base) -> Layout:
         adapter_seed=experiment.seed,
         half_a=lora.half is not Half.B,
     )
+
+
+def trained(experiment: Experiment, base: Base, vector: NDArray[np.float32]) -> Any:
+    """Return the transformers model with the vector in it; an adapter is put into the base's own model."""
+    if is_whole(experiment):
+        whole = Whole(base)
+        whole.set(vector)
+        return whole.model
+    adapted = Adapted(base, layout_for(experiment, base))
+    adapted.set(vector)
+    return adapted.model

@@ -1,6 +1,7 @@
 """Read the tables of an experiment file that only some collaborations have."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from protocols.weights.merge import Method
 
@@ -23,4 +24,19 @@ class MergeTable:
             raise ValueError("method: expected arithmetic, dare or ties; an experiment's adapters have one A")
 
 
+class What(Enum):
+    """Name what is trained from few synchronisations."""
+
+    FULL = "full"
+    ADAPTER = "adapter"
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainTable:
+    """Say what is trained: all parameters of the model, or the adapter of [lora]."""
+
+    what: What = What.ADAPTER
+
+
 TASK_ARITHMETIC = MergeTable()
+ADAPTER_ALONE = PretrainTable()

@@ -75,15 +75,10 @@ def do(job: Job) -> Losses:
 
 def judge(job: Job, base: "Base", adapter: NDArray[np.float32] | None) -> Losses:  # type: ignore[name-defined]  # noqa: F821
     """Return the loss of the base with `adapter`, or without one, on every member's held-out text."""
-    from client.model import Adapted
     from client.training.evaluation import held_out_loss
-    from simulations.shape import layout_for
+    from simulations.shape import trained
 
-    model = base.model
-    if adapter is not None:
-        adapted = Adapted(base, layout_for(job.experiment, base))
-        adapted.set(adapter)
-        model = adapted.model
+    model = base.model if adapter is None else trained(job.experiment, base, adapter)
     return {name: held_out_loss(model, base.tokenizer, [text.held_out]) for name, text in job.texts.items()}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from client.homes.average import AverageVisit
 from client.homes.merge import MergeVisit
+from client.homes.pretrain import PretrainVisit
 from client.visit import Visit
 
-VISITS: Mapping[str, type[Visit]] = {"average": AverageVisit, "merge": MergeVisit}
+VISITS: Mapping[str, type[Visit]] = {"average": AverageVisit, "merge": MergeVisit, "pretrain": PretrainVisit}

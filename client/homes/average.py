@@ -6,19 +6,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from client.dp_training import DpSgd, UnsafePlainSgd
-from client.homes.local import Placed, PlacedRelease, training
+from client.dp_training import DpSgd
+from client.homes.local import PlacedRelease, training
 from client.masking import Masked, MaskedRelease, MaskedShare
 from client.training.noise import require_promise
 from client.visit import Begun, Noise, Summand, Visit
 from privacy.gate import Disclosed, Released
+from privacy.mechanisms import Unprotected
 from privacy.units import Unit
 from protocols.faults import PeerError
 from protocols.secure_sum.messages import Request, Slip, Upload
-from protocols.weights.average import NAME, context_of
+from protocols.weights.average import context_of
 from protocols.weights.recipe import Recipe
 
 Vector = NDArray[np.float32]
+Task = DpSgd | PlacedRelease | Unprotected[Vector]
 _UNITS = (Unit.RECORD, Unit.GROUP, Unit.MEMBER)
 
 
@@ -59,9 +61,9 @@ class AverageVisit(Visit):
         self.consider(self.summed(recipe.plan, request), noisy=noise is not Noise.NONE)
         self.require_unit(recipe.unit, recipe.record_tokens, _UNITS)
         summand = Summand(
-            purpose=NAME,
+            purpose=self.occasion.collaboration,
             plan=recipe.plan,
-            context=context_of(recipe, round_, adapter),
+            context=context_of(recipe, round_, adapter, self.occasion.collaboration),
             query=round_,
             noise=noise,
             spec=lambda terms, members: recipe.spec(terms, members, round_),
@@ -77,7 +79,7 @@ class AverageVisit(Visit):
             raise PeerError("a recipe without noise of its own")
         return task
 
-    def _task(self, recipe: Recipe, round_: int, adapter: Vector) -> DpSgd | UnsafePlainSgd | Placed:
+    def _task(self, recipe: Recipe, round_: int, adapter: Vector) -> Task:
         return training(self.house, self.account, recipe, round_, adapter)
 
     def _mechanism(

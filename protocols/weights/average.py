@@ -97,9 +97,12 @@ class Averaged(Message):
     trips: tuple[int, ...]
 
 
-def context_of(recipe: Recipe, round_: int, adapter: Vector) -> bytes:
-    """Return the digest (32 bytes) of all that a round's delta is made from, but the private records."""
-    return context(NAME, WIRE.encode(Contribute(recipe, round_, np.ascontiguousarray(adapter), None, ())))
+def context_of(recipe: Recipe, round_: int, adapter: Vector, name: str = "average") -> bytes:
+    """Return the digest (32 bytes) of all that a round's delta is made from, but the private records.
+
+    `name` is the collaboration's: one that builds on this asks for the same, and adds it to no sum of another.
+    """
+    return context(name, WIRE.encode(Contribute(recipe, round_, np.ascontiguousarray(adapter), None, ())))
 
 
 class Home(seat.Seat, Protocol):
@@ -155,6 +158,11 @@ def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Messag
     A round in which a sum fails is lost: it was charged, so it is not asked for again.
     Raises: Abort if fewer than the quorum answered in a round, or if every round was lost.
     """
+    return (yield from averaged(NAME, members, task))
+
+
+def averaged(name: str, members: Sequence[MemberId], task: Message) -> Coordinator[Averaged]:
+    """Do so for the collaboration `name`. Raises: Abort."""
     if not isinstance(task, Average) or task.adapter.shape != (task.recipe.length,):
         raise LocalError("this collaboration runs an Average whose adapter fits its recipe")
     if task.recipe.half is Half.BOTH:
@@ -168,7 +176,7 @@ def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Messag
         if task.terms is None:
             made = yield from _plain(members, task, round_, adapter)
         else:
-            made = yield from _summed(len(members), task, round_, adapter, opened, attendance)
+            made = yield from _summed(name, len(members), task, round_, adapter, opened, attendance)
         if made.count:
             chosen = task.recipe.chosen(round_)
             adapter = adapter.copy()  # the one before is in an ask that may be sent again
@@ -205,13 +213,13 @@ def _plain(members: Sequence[MemberId], task: Average, round_: int, adapter: Vec
 
 
 def _summed(
-    invited: int, task: Average, round_: int, adapter: Vector, opened: Opened, attendance: "Attendance"
+    name: str, invited: int, task: Average, round_: int, adapter: Vector, opened: Opened, attendance: "Attendance"
 ) -> Coordinator[_Round]:
     """Add up by a secure sum; a round that is lost has zeros, of nobody."""
     recipe, asked = task.recipe, attendance.asked(round_)
     _require_quorum(len(asked), invited, task, round_)
     spec = recipe.spec(opened.terms, len(asked))
-    request = opened.request(NAME, spec, context_of(recipe, round_, adapter), round_, asked)
+    request = opened.request(name, spec, context_of(recipe, round_, adapter, name), round_, asked)
     asks = {MemberId(m): Contribute(recipe, round_, adapter, request, opened.slips(m)) for m in asked}
     answers = yield asks
     there = usable(opened, request, answers)

@@ -19,10 +19,11 @@ from collections.abc import Mapping
 
 from simulations.collaborations.average import AverageRun
 from simulations.collaborations.merge import MergeRun
+from simulations.collaborations.pretrain import PretrainRun
 from simulations.collaborations.run import Run
 from simulations.experiment import Experiment
 
-RUNS: Mapping[str, Run] = {"average": AverageRun(), "merge": MergeRun()}
+RUNS: Mapping[str, Run] = {"average": AverageRun(), "merge": MergeRun(), "pretrain": PretrainRun()}
 
 
 def run_of(experiment: Experiment) -> Run:

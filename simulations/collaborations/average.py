@@ -42,7 +42,7 @@ class AverageRun:
         """Return the experiment's recipe for this base model. Raises: ConfigError, naming a target it has not."""
         layout = layout_for(experiment, base)
         try:
-            noise = _noise_of_sums(experiment, layout.size) if experiment.noise_in_the_sum else None
+            noise = noise_of_sums(experiment, layout.size) if experiment.noise_in_the_sum else None
             b_entries = layout.b_entries if layout.half_a else 0
             recipe = experiment.recipe(base.digest, layout.digest, layout.size, noise, b_entries)
             if experiment.terms is not None:
@@ -58,14 +58,7 @@ class AverageRun:
     def plan(self, experiment: Experiment, base: Base, declared: Mapping[str, Declared]) -> Plan:
         """Forecast the experiment for members who declare their sizes."""
         recipe = self.recipe(experiment, base)
-        orders, terms, of = best_orders(recipe, declared), experiment.terms, len(declared)
-        down = len(WIRE.encode(Contribute(recipe, 0, np.zeros(recipe.length, np.float32), None, ())))
-        up = len(WIRE.encode(_answer(recipe, terms, of)))
-        members = tuple(
-            _member_plan(n, d.records(recipe.record_tokens), recipe, orders, terms, of) for n, d in declared.items()
-        )
-        seconds = step_seconds(recipe, base)
-        return Plan(recipe, terms, orders, members, down, up, opening_bytes(terms, of), seconds, memory_bytes())
+        return plan_of(experiment, base, declared, recipe, recipe)
 
     def task(self, experiment: Experiment, base: Base) -> Message:
         """Return the collaboration's task: train from an adapter of zeros."""
@@ -129,6 +122,20 @@ class AverageRun:
             raise PeerError(f"{wrong.key}: {wrong.expected}") from None
 
 
+def plan_of(
+    experiment: Experiment, base: Base, declared: Mapping[str, Declared], recipe: Recipe, timed: Recipe
+) -> Plan:
+    """Forecast rounds of deltas by `recipe`; a step by the recipe `timed` is measured."""
+    orders, terms, of = best_orders(recipe, declared), experiment.terms, len(declared)
+    down = len(WIRE.encode(Contribute(recipe, 0, np.zeros(recipe.length, np.float32), None, ())))
+    up = len(WIRE.encode(_answer(recipe, terms, of)))
+    members = tuple(
+        _member_plan(n, d.records(recipe.record_tokens), recipe, orders, terms, of) for n, d in declared.items()
+    )
+    seconds = step_seconds(timed, base)
+    return Plan(recipe, terms, orders, members, down, up, opening_bytes(terms, of), seconds, memory_bytes())
+
+
 def outcome_of_rounds(
     adapter: np.ndarray[tuple[int], np.dtype[np.float32]],
     answered: tuple[int, ...],
@@ -174,7 +181,7 @@ def in_the_sum(
     return MemberPlan(name, records, recipe.batch_size / records, recipe.noise_multiplier, guarantee, None)
 
 
-def _noise_of_sums(experiment: Experiment, length: int) -> float:
+def noise_of_sums(experiment: Experiment, length: int) -> float:
     """Return the least noise, in clipping norms, by which all rounds' sums protect whole members."""
     privacy, terms = experiment.privacy, experiment.terms
     if privacy.epsilon is None or terms is None:

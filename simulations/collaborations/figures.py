@@ -87,7 +87,7 @@ def step_seconds(recipe: Recipe, base: Base) -> float:
             declared_records=2 * recipe.batch_size,
             learning_rate=recipe.learning_rate,
             clipping_norm=recipe.clipping_norm,
-            optimizer=recipe.optimizer,
+            optimizer="adam" if recipe.optimizer == "adamw" else recipe.optimizer,
         )
         start = np.zeros(recipe.length, np.float32)
         task = (

@@ -23,12 +23,14 @@ from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId
 from protocols.weights import average
 from protocols.weights.merge import Merge, MergePlan, Method, Protection
+from protocols.weights.pretrain import Pretrain
 from protocols.weights.recipe import Recipe
 from protocols.wire import Message
 
 # One line for each collaboration: a task that three members of `village` can work on.
 TASKS = {
     "average": lambda: task(rounds=2),
+    "pretrain": lambda: Pretrain(recipe(), 2, np.zeros(LENGTH, np.float32), task().terms),
     "merge": lambda: Merge(ties(), 2, Terms(Mode.STRICT, smallest_crowd=2, colluding=1)),
 }
 CANARY = 0.123456789123

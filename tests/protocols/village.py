@@ -86,7 +86,7 @@ class House:
         permission = Permission(
             str(COORDINATOR.public),
             Level.WEIGHTS,
-            ("average", "merge"),
+            ("average", "merge", "pretrain"),
             2,
             self.noise_multiplier == 0,
             unsafe_plain_sum=True,
@@ -139,7 +139,9 @@ class Room:
     def masked(self, recipe: Recipe, round_: int, adapter: np.ndarray, request, slips) -> Released | Disclosed:
         house, name = self.house, self.occasion.session
         spec = recipe.spec(house.sums.terms(name, house.roster), len(request.members))
-        expected = Expected(average.NAME, spec, average.context_of(recipe, round_, adapter), round_)
+        collaboration = self.occasion.collaboration
+        context = average.context_of(recipe, round_, adapter, collaboration)
+        expected = Expected(collaboration, spec, context, round_)
         begun = house.sums.begin(name, request, slips, expected)
         pull = Pull(house.point, adapter, house.noise_multiplier)
         occasion = replace(self.occasion, summed=True)
