@@ -32,7 +32,8 @@ class Schedule:
 
     Units:   `batch_size` is the expected number of privacy units a step (records, or groups of them),
              `declared_records` the public number of units that it is a share of; `clipping_norm` in L2, over all that
-             is trained together; `most_rows` of one unit are in a step, None for all; `micro_batch` in rows.
+             is trained together; `most_rows` of one unit are in a step, None for all; `micro_batch` in rows;
+             `proximal` is the weight of the pull back to the start (Li et al. 2020, FedProx).
              `micro_batch`, `threads` and `running` are the member's own affair.
     """
 
@@ -46,6 +47,7 @@ class Schedule:
     threads: int = 1
     most_rows: int | None = None
     running: Running = AS_IT_IS
+    proximal: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size, self.micro_batch, self.threads) < 1:
@@ -54,6 +56,8 @@ class Schedule:
             raise ValueError("most_rows: expected at least 1")
         if self.batch_size > self.declared_records:
             raise ValueError("batch_size: expected at most declared_records")
+        if not 0 <= self.proximal < np.inf:
+            raise ValueError("proximal: expected a number of at least 0")
         if not 0 < self.learning_rate < np.inf:
             raise ValueError("learning_rate: expected a positive number")
         if not SMALLEST_NORM <= self.clipping_norm <= LARGEST_NORM:
@@ -143,7 +147,10 @@ def _train(
         for _ in range(schedule.steps):
             units = poisson(records.units, schedule.rate, randomness)
             total = noised(clipper.sum(point, records, units, randomness))
-            point[trained] += rule.step(total / schedule.batch_size)  # the expected size: the true one is private
+            gradient = total / schedule.batch_size  # the expected size: the true one is private
+            if schedule.proximal:  # of points that are noised already: post-processing
+                gradient += schedule.proximal * (point - task.start)[trained]
+            point[trained] += rule.step(gradient)
     return _in_float32((point - task.start)[trained])
 
 

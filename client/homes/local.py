@@ -118,6 +118,7 @@ def schedule_of(house: House, recipe: Recipe) -> Schedule:
             optimizer=recipe.optimizer,
             micro_batch=max(1, min(_MOST_AT_ONCE, *_fit_at_once(recipe))),
             threads=house.threads,
+            proximal=recipe.proximal,
         )
     except ValueError:
         raise PeerError("a recipe whose batches are larger than this data, or with no such optimizer") from None

@@ -16,7 +16,7 @@ from protocols.weights.recipe import Half
 from protocols.weights.server_rules import Server, ServerRule
 from simulations.artifact import save_adapter
 from simulations.collaborations import run_of
-from simulations.engine import simulate
+from simulations.engine import settle, simulate
 from simulations.experiment import PrivacyTable, SecureSumTable, load_experiment
 from simulations.shape import layout_for
 from simulations.texts import lay_out
@@ -111,6 +111,38 @@ def test_a_smaller_rank_costs_its_home_what_a_full_one_costs_and_has_noise_withi
     assert not outcome.adapter[beyond].any()
     assert np.count_nonzero(outcome.adapter[~beyond]) == np.count_nonzero(~beyond)
     assert all(7.5 < epsilon <= 8 for epsilon in spent)
+
+
+def test_fedproxs_pull_is_that_of_the_formula_and_costs_nothing(scene, tmp_path):
+    experiment, texts, base = scene
+    made = {}
+    bare = rounds(replace(experiment, training=replace(experiment.training, steps=1)), 1)
+    for steps, mu in ((1, 0.0), (1, 0.7), (2, 0.0), (2, 0.7)):
+        some = replace(bare, training=replace(bare.training, steps=steps, proximal=mu))
+        outcome, village = simulate(some, texts, base, tmp_path / f"{steps}-{mu}")
+        spent = [v.statement.spent.epsilon for v in village.villagers.values()]
+        made[steps, mu] = outcome.adapter.astype(np.float64), spent
+        village.close()
+    assert np.array_equal(made[1, 0.0][0], made[1, 0.7][0])  # at the start there is no pull
+    assert made[2, 0.0][1] == made[2, 0.7][1]
+    pulled = made[2, 0.0][0] - made[2, 0.7][0]
+    first, lr = middle(scene, tmp_path), experiment.training.learning_rate
+    assert np.allclose(pulled, lr * 0.7 * first, atol=1e-6)
+
+
+def middle(scene, tmp_path) -> np.ndarray:
+    """The mean of the members' points after the first of two steps: noised as for two, and drawn as the same."""
+    experiment, texts, base = scene
+    two = rounds(replace(experiment, training=replace(experiment.training, steps=2)), 1)
+    village, found = settle(two, texts, base, tmp_path / "middle"), []
+    recipe = run_of(two).recipe(two, base)
+    for member, villager in village.villagers.items():
+        house = villager.house
+        task = training(house, house.account(house.policy().budget), recipe, 0, np.zeros(recipe.length, np.float32))
+        one = replace(task, schedule=replace(task.schedule, steps=1))
+        found.append(one.draw(UnsafeSeededRandomness(unsafe_seed(two.seed, member, THIRD_LETTER))))
+    village.close()
+    return np.mean(np.array(found, np.float64), axis=0)
 
 
 @pytest.mark.parametrize("half_a", [False, True])
