@@ -1,7 +1,9 @@
 """A model with LoRA matrices in it and the records it is trained on, as a recipe asks for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+import numpy as np
 
 from client.data import Records
 from client.model import Adapted
@@ -55,7 +57,11 @@ class Shape(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Hold a model with LoRA matrices in it, and the records cut to the width it is trained on."""
+    """Hold a model with LoRA matrices in it, and the records cut to the width it is trained on.
+
+    `held_back` are the validation records, which are not among `records`.
+    """
 
     adapted: Adapted
     records: Records
+    held_back: Records = field(default_factory=lambda: Records(np.zeros((0, 2), np.int32), np.zeros(0, np.int32)))

@@ -14,6 +14,7 @@ import numpy as np
 
 from client.adapter import Layout
 from client.conversations import records_of
+from client.data import Records
 from client.declared import Declared
 from client.documents import Document, text_of
 from client.fitted import Fitted, Shape
@@ -22,6 +23,7 @@ from client.model import Adapted, Base, layout_of, longest
 from client.state import MemoryStates, States
 from client.training.clipping import Clipper
 from client.training.whole import Whole
+from client.validation import set_apart
 from client.visit import Visit
 from privacy.artefact import Artefact
 from privacy.config import ConfigError
@@ -63,7 +65,7 @@ class House:
     trained at home, by name; `states` remember what training knows between letters. Of an adapter of a higher rank
     than `most_rank` only that much is trained here. `identity` is the home's public key, by which two homes of one
     name on one ledger differ. With `unsafe_seed` the same letters get the same answers, which protects nothing; the
-    policy must allow it.
+    policy must allow it. `validation` is the share of records that no training sees.
     """
 
     member: MemberId
@@ -82,6 +84,7 @@ class House:
     adapters: Callable[[str], Artefact] = no_adapters
     most_rank: int | None = None
     states: States = field(default_factory=MemoryStates)
+    validation: float = 0.0
     whole: Whole | None = field(default=None, init=False, repr=False)
     _fitted: tuple[tuple[object, ...], Fitted] | None = field(default=None, init=False, repr=False)
     _known: tuple[object, tuple[str, ...]] | None = field(default=None, init=False, repr=False)
@@ -128,12 +131,17 @@ class House:
         try:
             # Before the gate: a model on which clipping bounds nothing must cost no budget.
             Clipper(adapted, None, 1).check_isolation(np.zeros(recipe.length), recipe.record_tokens)
-            fitted = Fitted(adapted, records_of(recipe, self.documents(), self.base.tokenizer))
+            fitted = Fitted(adapted, *self.records(recipe))
         except BaseException:
             adapted.remove()
             raise
         self._fitted = key, fitted
         return fitted
+
+    def records(self, recipe: Shape) -> tuple[Records, Records]:
+        """Return the records to train on, and those that no training sees. Raises: PeerError, ConfigError."""
+        records = records_of(recipe, self.documents(), self.base.tokenizer)
+        return set_apart(records, self.validation, self.dataset)
 
     def close(self) -> None:
         """Give the model back as it was, and close the ledger."""

@@ -94,6 +94,7 @@ def open_house(folder: Folder, settings: Settings) -> tuple[House, SqliteShelf]:
         adapters=lambda name: read_artefact(folder.adapters, name),
         most_rank=settings.lora.most_rank,
         states=FolderStates(folder.state),
+        validation=data.validation,
     ), shelf
 
 

@@ -61,7 +61,7 @@ class DataSettings:
     """Say where the private records are, and what about them is public.
 
     `account` names the data in the ledger. The declared numbers are public: they set the sampling rate. `content`
-    says what a row is; `group_column` whose it is, for the unit "group". The share `validation` of the documents is
+    says what a row is; `group_column` whose it is, for the unit "group". The share `validation` of the records is
     never trained on: what members choose by is measured there.
     """
 
@@ -285,7 +285,8 @@ def _rows(data: DataSettings) -> str:
         (data.content is not Content.TEXT, f"content = {_toml(data.content.value)}", "text, chat or preference"),
         (data.group_column is not None, f"group_column = {_toml(data.group_column or 'user')}",
          "whose a row is, for a budget per group; another column is another promise: do not change it"),
-        (data.validation > 0, f"validation = {data.validation or 0.1}", "share of the documents never trained on"),
+        (data.validation > 0, f"validation = {data.validation or 0.1}",
+         "the share of records never trained on: soup, search and extrapolate judge on them"),
     )  # fmt: skip
     return "".join(f"{'' if chosen else '# '}{line}  # {why}\n" for chosen, line, why in told)
 

@@ -15,6 +15,7 @@ import numpy as np
 from dp_accounting import SelfComposedDpEvent
 from numpy.typing import NDArray
 
+from client.data import Records
 from client.declared import Declared
 from client.documents import Document
 from client.fitted import Fitted, Shape
@@ -66,6 +67,7 @@ class House(Protocol):
     states: States
     most_rank: int | None
     whole: Whole | None
+    validation: float
 
     @property
     def roster(self) -> Callable[[], Roster]:
@@ -81,6 +83,9 @@ class House(Protocol):
 
     def account(self, budget: Budget) -> Account:
         """Return on whose budgets the data draws."""
+
+    def records(self, recipe: Shape) -> tuple[Records, Records]:
+        """Return the records to train on, and those that no training sees. Raises: PeerError, ConfigError."""
 
     def fit(self, recipe: Shape) -> Fitted:
         """Return model and records made ready for `recipe`. Raises: PeerError, LocalError."""

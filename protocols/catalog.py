@@ -8,7 +8,7 @@ from typing import Any
 from privacy.units import Level
 from protocols.faults import LocalError
 from protocols.session import Coordinator, Member, MemberId
-from protocols.weights import average, merge, pretrain
+from protocols.weights import average, extrapolate, merge, pretrain, search, soup
 from protocols.wire import Message, Wire
 
 
@@ -73,6 +73,33 @@ CATALOG: Mapping[str, Collaboration] = {
             pretrain.STATES,
             pretrain.BEGIN,
             pretrain.coordinate,
+        ),
+        Collaboration(
+            "soup",
+            Level.WEIGHTS,
+            Stage.POST_TRAINING,
+            soup.WIRE,
+            soup.STATES,
+            soup.BEGIN,
+            soup.coordinate,
+        ),
+        Collaboration(
+            "search",
+            Level.WEIGHTS,
+            Stage.POST_TRAINING,
+            search.WIRE,
+            search.STATES,
+            search.BEGIN,
+            search.coordinate,
+        ),
+        Collaboration(
+            "extrapolate",
+            Level.WEIGHTS,
+            Stage.POST_TRAINING,
+            extrapolate.WIRE,
+            extrapolate.STATES,
+            extrapolate.BEGIN,
+            extrapolate.coordinate,
         ),
     )
 }

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from privacy.ledger import Statement
+from privacy.units import Unit
 from simulations.collaborations import run_of
 from simulations.collaborations.run import Outcome
 from simulations.experiment import Experiment
@@ -75,7 +76,7 @@ def _warnings(experiment: Experiment) -> Sequence[str]:
         found.append("UNSAFE: all randomness came from the experiment's seed; nothing here is private")
     if experiment.privacy.unsafe_without_noise:
         found.append("UNSAFE: released without noise; no epsilon describes it")
-    if experiment.noise_in_the_sum:
+    if experiment.noise_in_the_sum and experiment.privacy.unit is Unit.MEMBER:
         found.append("members are protected as a whole; alone and pooled, the yardsticks, were trained without noise")
     if experiment.collaboration.unsafe_plain_sum:
         found.append("UNSAFE: a plain sum; the coordinator saw every member's contribution by itself")

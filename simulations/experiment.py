@@ -1,6 +1,6 @@
 """Read `experiment.toml`: what a run is. The same file goes through plan, simulate and run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from privacy.config import ConfigError, read_config
@@ -9,10 +9,11 @@ from protocols.catalog import CATALOG
 from protocols.secure_sum.terms import Mode, Terms, mode_for
 from protocols.weights.recipe import LARGEST, Half, Recipe
 from protocols.weights.server_rules import FEDAVG, ServerRule
-from simulations.tables import ADAPTER_ALONE, TASK_ARITHMETIC, MergeTable, PretrainTable
+from simulations.tables import ADAPTER_ALONE, TASK_ARITHMETIC, MergeTable, PretrainTable, UtilityTable
 
 SHIPPED_MODEL = "base"
 SHIPPED = Path(__file__).parent / "base" / "model"
+SUMS_ONLY = frozenset({"soup", "search", "extrapolate"})  # what a member adds there is protected in the sum alone
 SILO = "silo:"  # before the name of a silo of the standard library
 _LONGEST_PURPOSE = 256
 
@@ -146,6 +147,7 @@ class Experiment:
     server: ServerRule = FEDAVG
     merge: MergeTable = TASK_ARITHMETIC
     pretrain: PretrainTable = ADAPTER_ALONE
+    utility: UtilityTable | None = None
     purpose: str = ""
     unsafe_seeded_randomness: bool = False
 
@@ -177,16 +179,17 @@ class Experiment:
 
     @property
     def noise_in_the_sum(self) -> bool:
-        """Say whether members are protected as a whole, by noise that only their sum has in full."""
-        return self.privacy.unit is Unit.MEMBER and self.privacy.epsilon is not None
+        """Say whether what is protected is so by noise that only the members' sum has in full."""
+        shared = self.privacy.unit is Unit.MEMBER or self.collaboration.name in SUMS_ONLY
+        return shared and self.privacy.epsilon is not None
 
     def recipe(
         self, base: str, layout: str, length: int, noise_multiplier: float | None = None, b_entries: int = 0
     ) -> Recipe:
         """Return the public hyper-parameters for a model of digest `base` and an adapter of `length` entries.
 
-        `noise_multiplier` is that of the sum, for whole members; the plan finds it. `b_entries` are B's, where A's
-        are trained too.
+        `noise_multiplier` is that of the sum, where only the sum has the noise; the plan finds it. `b_entries` are
+        B's, where A's are trained too.
         """
         return Recipe(
             base=base,
@@ -226,8 +229,12 @@ def load_experiment(file: Path) -> Experiment:
     experiment = read_config(Experiment, file)
     if experiment.lora.half is Half.BOTH and experiment.collaboration.name == "average":
         raise ConfigError(file, "lora.half", "expected b or alternate: the mean of products is not that of the means")
-    known = sorted(CATALOG)
-    if experiment.noise_in_the_sum and experiment.collaboration.unsafe_plain_sum:
+    known, alone = sorted(CATALOG), experiment.collaboration.unsafe_plain_sum
+    if alone and experiment.collaboration.name in SUMS_ONLY:
+        raise ConfigError(
+            file, "collaboration.unsafe_plain_sum", "expected false: only the sum protects anything here"
+        )
+    if experiment.noise_in_the_sum and alone:
         raise ConfigError(file, "privacy.unit", "expected record: a plain sum has no noise for whole members")
     if experiment.collaboration.name not in known:
         raise ConfigError(file, "collaboration.name", f"expected one of {', '.join(known)}")
@@ -235,4 +242,6 @@ def load_experiment(file: Path) -> Experiment:
         _ = experiment.example
     except ValueError as wrong:
         raise ConfigError(file, "lora, training or privacy", str(wrong)) from None
+    if experiment.utility is not None:
+        return replace(experiment, utility=experiment.utility.beside(file.parent))
     return experiment

@@ -91,8 +91,10 @@ def settle(
         home = folder / name
         settings = init_member(home, Wishes(invitation, experiment.model_path, text.data))
         if experiment.unsafe_seeded_randomness:
-            seeded = replace(settings, unsafe_seed=experiment.seed)
-            (home / "home.toml").write_text(home_toml(seeded), encoding="utf-8")
+            settings = replace(settings, unsafe_seed=experiment.seed)
+        if experiment.utility is not None:
+            settings = replace(settings, data=replace(settings.data, validation=experiment.utility.validation))
+        (home / "home.toml").write_text(home_toml(settings), encoding="utf-8")
         policy = policy_for(experiment, str(coordinator.identity().public), orders)
         (home / "policy.toml").write_text(policy_toml(policy), encoding="utf-8")
         homes[name] = home

@@ -37,5 +37,7 @@ def run_file(file: Path, coordinator: Path, out: Path, console: Console) -> None
         raise
     result = collect(client, run, experiment.collaboration.name)
     outcome = run_of(experiment).outcome(result, [t["seconds"] for t in trips])
+    for note in outcome.notes:
+        console.print(note, highlight=False, markup=False)
     save_adapter(experiment, base, outcome.adapter, {}, outcome.answered, out)
     console.print(f"adapter: {out}; each member's ledger says what it cost: parley member ledger HOME")

@@ -42,6 +42,8 @@ def simulate_file(
             witnesses = _witnesses(village, experiment.training.record_tokens)
         rounds = rounds_of(outcome)
         console.print(f"{ROADS[engine]}: {len(rounds)} rounds in {took:.1f} s")
+        for note in outcome.notes:
+            console.print(note, highlight=False, markup=False)
         if out is not None:
             guarantees = {n: w.statement.spent if not w.statement.disclosures else None for n, w in witnesses.items()}
             save_adapter(experiment, base, outcome.adapter, guarantees, outcome.answered, out / "adapter")

@@ -148,4 +148,5 @@ def _house(
         ledger=ledger,
         dataset=f"data of {member}",
         unsafe_seed=experiment.seed if experiment.unsafe_seeded_randomness else None,
+        validation=experiment.utility.validation if experiment.utility else 0.0,
     )

@@ -5,6 +5,14 @@ from collections.abc import Mapping
 from client.homes.average import AverageVisit
 from client.homes.merge import MergeVisit
 from client.homes.pretrain import PretrainVisit
+from client.homes.utility import UtilityVisit
 from client.visit import Visit
 
-VISITS: Mapping[str, type[Visit]] = {"average": AverageVisit, "merge": MergeVisit, "pretrain": PretrainVisit}
+VISITS: Mapping[str, type[Visit]] = {
+    "average": AverageVisit,
+    "extrapolate": UtilityVisit,
+    "merge": MergeVisit,
+    "pretrain": PretrainVisit,
+    "search": UtilityVisit,
+    "soup": UtilityVisit,
+}

@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from client.conversations import records_of
 from client.data import Records
 from client.homes.average import AverageVisit, Task
 from client.homes.local import schedule_of
@@ -70,4 +69,4 @@ class PretrainVisit(AverageVisit):
         return whole
 
     def _records(self, recipe: Recipe) -> Records:
-        return records_of(recipe, self.house.documents(), self.house.base.tokenizer)
+        return self.house.records(recipe)[0]

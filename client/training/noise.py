@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import Protocol
 
 from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 
@@ -29,7 +30,27 @@ def noise_multiplier(recipe: Recipe, epsilon: float, rate: float, budget: Budget
     return max(fits, promised)
 
 
-def require_promise(recipe: Recipe, event: DpEvent) -> None:
+class Promise(Protocol):
+    """Be what a recipe promises: at most `epsilon` at `delta`, over so many rounds."""
+
+    @property
+    def rounds(self) -> int:
+        """Return how often the event happens."""
+
+    @property
+    def unit(self) -> Unit:
+        """Return what is protected."""
+
+    @property
+    def epsilon(self) -> float | None:
+        """Return the promise, or None for none."""
+
+    @property
+    def delta(self) -> float:
+        """Return the delta that it holds at."""
+
+
+def require_promise(recipe: Promise, event: DpEvent) -> None:
     """Return if `event`, once in every round, keeps the recipe's own promise. Raises: PeerError."""
     if recipe.epsilon is None:
         raise PeerError("a recipe that promises nothing")

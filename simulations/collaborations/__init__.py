@@ -18,12 +18,20 @@ its own in an experiment file are dataclasses in `simulations/tables.py`.
 from collections.abc import Mapping
 
 from simulations.collaborations.average import AverageRun
+from simulations.collaborations.judged import JudgedRun
 from simulations.collaborations.merge import MergeRun
 from simulations.collaborations.pretrain import PretrainRun
 from simulations.collaborations.run import Run
 from simulations.experiment import Experiment
 
-RUNS: Mapping[str, Run] = {"average": AverageRun(), "merge": MergeRun(), "pretrain": PretrainRun()}
+RUNS: Mapping[str, Run] = {
+    "average": AverageRun(),
+    "merge": MergeRun(),
+    "pretrain": PretrainRun(),
+    "soup": JudgedRun(),
+    "search": JudgedRun(),
+    "extrapolate": JudgedRun(),
+}
 
 
 def run_of(experiment: Experiment) -> Run:

@@ -85,13 +85,15 @@ class Plan:
 class Outcome:
     """Hold what a run came to: the adapter (length,), who is in each round's mean, and each round's seconds.
 
-    `opening` are the seconds before the first round, in which the members agreed on keys.
+    `opening` are the seconds before the first round, in which the members agreed on keys; `notes` what else there is
+    to tell of it, a line each.
     """
 
     adapter: Adapter
     answered: tuple[int, ...]
     seconds: tuple[float, ...]
     opening: float
+    notes: tuple[str, ...] = ()
 
 
 class Run(Protocol):

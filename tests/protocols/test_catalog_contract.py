@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from village import LENGTH, recipe, task, village
+from village import CORNERS, LENGTH, TERMS, recipe, task, trial, village
 
 from privacy.fixed_point import FixedPoint, sized
 from protocols import catalog
@@ -22,9 +22,14 @@ from protocols.post import Letter, seal
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId
 from protocols.weights import average
+from protocols.weights.extrapolate import Extrapolate
 from protocols.weights.merge import Merge, MergePlan, Method, Protection
 from protocols.weights.pretrain import Pretrain
 from protocols.weights.recipe import Recipe
+from protocols.weights.search import Method as SearchMethod
+from protocols.weights.search import Search
+from protocols.weights.soup import Soup
+from protocols.weights.utility import Trial
 from protocols.wire import Message
 
 # One line for each collaboration: a task that three members of `village` can work on.
@@ -32,6 +37,9 @@ TASKS = {
     "average": lambda: task(rounds=2),
     "pretrain": lambda: Pretrain(recipe(), 2, np.zeros(LENGTH, np.float32), task().terms),
     "merge": lambda: Merge(ties(), 2, Terms(Mode.STRICT, smallest_crowd=2, colluding=1)),
+    "soup": lambda: Soup(trial(evaluations=3), 2, TERMS, CORNERS),
+    "search": lambda: Search(trial(evaluations=3), 2, TERMS, CORNERS, SearchMethod.EVOLUTION, 5),
+    "extrapolate": lambda: Extrapolate(trial(evaluations=1), 2, TERMS, CORNERS[:2], (0.3, 0.5)),
 }
 CANARY = 0.123456789123
 
@@ -74,6 +82,7 @@ MADE = {
     Recipe: st.builds(
         recipe, learning_rate=st.floats(0.01, 0.99), epsilon=st.none() | st.floats(0.1, 9), rank=st.integers(1, 9)
     ),
+    Trial: st.builds(trial, clip=st.floats(0.01, 9), epsilon=st.floats(0.1, 9), population=st.integers(1, 99)),
 }
 
 
@@ -111,6 +120,8 @@ def same(a, b) -> bool:
         return np.array_equal(a, b) and a.dtype == b.dtype
     if dataclasses.is_dataclass(a):
         return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
+    if isinstance(a, tuple):
+        return type(b) is tuple and len(a) == len(b) and all(map(same, a, b))
     return a == b and type(a) is type(b)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from dp_accounting import DpEvent, GaussianDpEvent
 
+from client.homes.utility import MaskedTally
 from client.masking import Masked, MaskedRelease
 from privacy.evidence import Evidence
 from privacy.gate import Disclosed, Gate, Released
@@ -15,6 +16,7 @@ from privacy.mechanisms import GaussianMechanism, clip
 from privacy.occasion import Occasion
 from privacy.policy import Budget, Permission, Policy
 from privacy.randomness import Randomness, SystemRandomness
+from privacy.sampled_sum import SampledShare
 from privacy.trail import HEAD_LABEL
 from privacy.units import Level, Unit
 from protocols.carriers.memory import MemoryRoad
@@ -27,10 +29,11 @@ from protocols.secure_sum.session import Place
 from protocols.secure_sum.sums import Sums
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId, drive
-from protocols.weights import average, merge
+from protocols.weights import average, merge, utility
 from protocols.weights.average import Average
 from protocols.weights.blending import agreeing, trimmed
 from protocols.weights.recipe import Recipe
+from protocols.weights.utility import Trial
 
 BUDGET = Budget(epsilon=50.0, delta=1e-5)
 COORDINATOR = Identity.generate()
@@ -49,6 +52,38 @@ def recipe(**changes) -> Recipe:
 def task(plain: bool = False, mode: Mode = Mode.STRICT, **changes) -> Average:
     terms = None if plain else Terms(mode, smallest_crowd=2, colluding=1)
     return Average(recipe(**changes), 2, np.zeros(LENGTH, np.float32), terms)
+
+
+def trial(**changes) -> Trial:
+    given = {
+        "base": "b" * 64, "layout": "l" * 64, "length": LENGTH, "rank": 4, "alpha": 8.0, "targets": ("q_proj",),
+        "adapter_seed": 1, "record_tokens": 16, "clip": 1.0, "candidates": 4, "evaluations": 4, "population": 30,
+        "unit": Unit.RECORD, "epsilon": 8.0, "delta": 1e-5, "noise_multiplier": 2.0,
+    }  # fmt: skip
+    return Trial(**(given | changes))
+
+
+TERMS = Terms(Mode.STRICT, smallest_crowd=2, colluding=1)
+CORNERS = np.eye(3, LENGTH, dtype=np.float32)
+
+
+@dataclass
+class Nearer:
+    """Score how much nearer to a private point each candidate is than the reference: a house with one record."""
+
+    point: np.ndarray
+    points: list[np.ndarray]
+    clip: float
+
+    def __len__(self) -> int:
+        return 1
+
+    def vectors(self, _chosen):
+        yield self.draw(None)
+
+    def draw(self, _randomness) -> np.ndarray:
+        before, *after = (float(np.sum((self.point - p.astype(np.float64)) ** 2)) for p in self.points)
+        return np.clip(before - np.array(after), -self.clip, self.clip).astype(np.float32)
 
 
 @dataclass
@@ -86,7 +121,7 @@ class House:
         permission = Permission(
             str(COORDINATOR.public),
             Level.WEIGHTS,
-            ("average", "merge", "pretrain"),
+            tuple(CATALOG),
             2,
             self.noise_multiplier == 0,
             unsafe_plain_sum=True,
@@ -165,6 +200,22 @@ class Room:
             return house.gate.disclose(masked, house.account, replace(self.occasion, summed=True))
         pull = MaskedRelease(Pull(value.draw(None), np.zeros(spec.length), house.noise_multiplier), spec, masked.mask)
         return house.gate.release(pull, house.account, replace(self.occasion, summed=True))
+
+    def scored(self, trial: Trial, number: int, points, request, slips) -> Released | Disclosed:
+        house, session, name = self.house, self.occasion.session, self.occasion.collaboration
+        terms = house.sums.terms(session, house.roster)
+        spec = trial.spec(terms, len(request.members), len(points) - 1)
+        context = utility.context_of(name, trial, number, points[0], np.stack(points[1:]))
+        begun = house.sums.begin(session, request, slips, Expected(name, spec, context, number))
+        occasion, scores = replace(self.occasion, summed=True), Nearer(house.point, points, trial.clip)
+
+        def mask(values: np.ndarray):
+            return house.sums.upload(session, begun, values)
+
+        if trial.noise_multiplier is None:
+            return house.gate.disclose(Masked(scores, spec, mask), house.account, occasion)
+        tally = MaskedTally(SampledShare(scores, spec, 1.0, terms.honest), mask)
+        return house.gate.release(tally, house.account, occasion)
 
     def contribution(self, recipe: Recipe, round_: int, adapter: np.ndarray) -> Released | Disclosed:
         house = self.house

@@ -1,0 +1,304 @@
+"""The private utility: how much better candidate adapters do on data that nobody else sees, summed and noised.
+
+    coordinator                                         member
+      Score(trial, number, reference, candidates, ───▶ checks them against its own model, policy and budget, and
+            request)                                    scores each candidate on each validation record that it
+                                                        holds back from training, all through its gate
+      a noised sum for each candidate              ◀─── Upload(masked sums and a share of the noise)
+
+A record's score is how much less loss a candidate has on it than the reference, cut off at `clip`; K candidates make
+a vector of norm at most clip sqrt(K), encoded as integers record by record, so that the bound holds in whole numbers.
+A group's score is the mean over its records; for the unit "member" a member's mean is all that it adds.
+`soup.py`, `search.py` and `extrapolate.py` choose their candidates; here stands what they have in common.
+
+Learns:  the coordinator: the noised sum of the scores of each evaluation. Members: the candidates that are tried.
+Trusts:  that no more than terms.colluding members work with the coordinator: the noise is theirs together.
+Cites:   Kairouz, Liu and Steinke 2021 (the noise of the sum).
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.fixed_point import FixedPoint, sized
+from privacy.units import Unit
+from protocols.faults import Abort, LocalError, PeerError
+from protocols.secure_sum import messages, seat
+from protocols.secure_sum.coordinate import DeadSum, Opened, finish, open_session, usable
+from protocols.secure_sum.messages import Request, Slip, Upload
+from protocols.secure_sum.terms import Terms
+from protocols.session import Coordinator, MemberId
+from protocols.weights.average import Attendance
+from protocols.weights.recipe import Objective
+from protocols.wire import Message, Wire
+
+if TYPE_CHECKING:  # a coordinator needs no accountant, and starts seconds sooner without
+    from privacy.cleared import Cleared, Disclosed, Released, Said
+
+Vector = NDArray[np.float32]
+Reals = NDArray[np.float64]
+MOST_CANDIDATES = 64
+MOST_EVALUATIONS = 1000
+_MOST_RECORDS = 2**24
+_LONGEST_NAMES = 1024  # characters of target modules that a plan spells out
+
+
+@dataclass(frozen=True, slots=True)
+class Trial(Message):
+    """State by which public terms candidates are scored: the same for every member and every evaluation.
+
+    Shapes:  candidates of `length` entries in the layout whose digest is `layout`.
+    Units:   `record_tokens` tokens a record; `clip` in nats a token, the most that one record says for or against a
+             candidate; at most `candidates` of them in each of `evaluations`; about `population` validation records
+             or groups at all members together, for which words are sized; `epsilon` over all evaluations at `delta`,
+             or None for no noise (then a disclosure); `noise_multiplier` of a sum, in units of clip sqrt(candidates).
+    """
+
+    base: str
+    layout: str
+    length: int
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+    adapter_seed: int
+    record_tokens: int
+    clip: float
+    candidates: int
+    evaluations: int
+    population: int
+    unit: Unit
+    epsilon: float | None
+    delta: float
+    noise_multiplier: float | None
+    objective: Objective = Objective.TEXT
+
+    def __post_init__(self) -> None:
+        if min(self.length, self.rank, self.record_tokens) < 1 or not _positive(self.alpha, self.clip):
+            raise ValueError("a count, a scale or a clip that is not positive")
+        if not 1e-3 <= self.clip <= 1e3:
+            raise ValueError("clip: expected a number from 0.001 to 1000")
+        if not 1 <= len(self.targets) <= 256 or max(map(len, self.targets)) > 256:
+            raise ValueError("targets out of range: none, too many or too long")
+        if not 0 < self.delta < 1 or not 0 <= self.adapter_seed < 2**63:
+            raise ValueError("a delta or a seed out of range")
+        if not 1 <= self.candidates <= MOST_CANDIDATES or not 1 <= self.evaluations <= MOST_EVALUATIONS:
+            raise ValueError(f"expected 1 to {MOST_CANDIDATES} candidates, in 1 to {MOST_EVALUATIONS} evaluations")
+        if not 1 <= self.population <= _MOST_RECORDS:
+            raise ValueError(f"population: expected 1 to {_MOST_RECORDS}")
+        if (self.epsilon is None) is not (self.noise_multiplier is None):
+            raise ValueError("epsilon and noise_multiplier: expected both or neither")
+        if self.epsilon is not None and not _positive(self.epsilon):
+            raise ValueError("an epsilon that is not positive")
+        if self.noise_multiplier is not None and not 0 < self.noise_multiplier < 1e6:
+            raise ValueError("a noise multiplier out of range")
+
+    @property
+    def rounds(self) -> int:
+        """Return how often the members are asked: once for each evaluation."""
+        return self.evaluations
+
+    def spec(self, terms: Terms, members: int, candidates: int) -> FixedPoint:
+        """Return how the scores of so many candidates become words where `members` add up.
+
+        With noise it encodes what one unit adds, and a member adds up its units' integers (its one mean, for the unit
+        "member"); without noise it encodes a member's sum.
+        Raises:  ValueError if the words are too narrow.
+        """
+        whole = self.unit is Unit.MEMBER
+        size = {"length": candidates, "bits": terms.bits, "members": members}
+        if self.noise_multiplier is None:
+            return sized(coordinate=self.clip * (1 if whole else self.population), **size)
+        return sized(
+            coordinate=self.clip,
+            norm=self.clip * math.sqrt(candidates),
+            noise_multiplier=self.noise_multiplier,
+            honest=terms.honest,
+            vectors=0 if whole else self.population,
+            **size,
+        )
+
+    @property
+    def plan(self) -> str:
+        """Return the trial as canonical JSON of at most 4 KiB, for whoever approves or audits it."""
+        tree = {f.name: getattr(self, f.name) for f in fields(self)}
+        tree = {name: value.value if isinstance(value, Enum) else value for name, value in tree.items()}
+        names = ",".join(self.targets)
+        if len(names) > _LONGEST_NAMES:
+            tree["targets"] = f"{len(self.targets)} modules, sha256 {hashlib.sha256(names.encode()).hexdigest()}"
+        return json.dumps(tree, sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Score(Message):
+    """Ask for the scores of `candidates` (K, length) over `reference` (length,), into the sum `request`.
+
+    `number` counts the evaluations from 0; `slips` are what the member has yet to know of its peers.
+    """
+
+    trial: Trial
+    number: int
+    reference: Vector
+    candidates: Vector
+    request: Request | None
+    slips: tuple[Slip, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict(Message):
+    """Hold what one evaluation came to: `gains` (K,), in nats a token and declared record, of the `mixes` (K, M).
+
+    `over` (M,) is the mix of the reference; `members` are in the sum, 0 if it was lost, and it took so many trips.
+    """
+
+    over: Reals
+    mixes: Reals
+    gains: Reals
+    members: int
+    trips: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Message):
+    """Be the result: the adapter (length,), which is the mix `weights` (M,) of the ingredients, and all verdicts."""
+
+    adapter: Vector
+    weights: Reals
+    verdicts: tuple[Verdict, ...]
+
+
+class Home(seat.Seat, Protocol):
+    """What a private utility asks of a member's home."""
+
+    def scored(
+        self, trial: Trial, number: int, points: Sequence[Vector], request: Request, slips: Sequence[Slip]
+    ) -> "Released[Upload] | Disclosed[Upload]":
+        """Score points[1:] over points[0], each (length,), and return the sums masked for `request`, by the gate.
+
+        Raises: PeerError for a trial or a request that this home would not make itself; Refused.
+        """
+
+    def say(self, make: Callable[[], Message]) -> "Said[Message]":
+        """Let a message go that says nothing about the data. Raises: Refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judging(Message):
+    """Wait for an evaluation not before `next_number`. None is answered twice, nor one beyond the trial's last."""
+
+    next_number: int
+
+    def answer(self, ask: Message, home: Home) -> "tuple[Judging, Cleared[Any]]":
+        """Score the candidates and answer with what the gate let go; or take part in the sum around it."""
+        if isinstance(ask, seat.ASKS):
+            return self, home.say(lambda: seat.answer(ask, home))
+        if not isinstance(ask, Score):
+            raise PeerError(f"{type(ask).__name__} is no ask of this collaboration")
+        trial, shape = ask.trial, ask.candidates.shape
+        if not self.next_number <= ask.number < trial.evaluations:
+            raise PeerError("an evaluation out of order, or beyond the last")
+        if ask.reference.shape != (trial.length,) or len(shape) != 2 or shape[1] != trial.length:
+            raise PeerError(f"candidates of another length than the trial's {trial.length}")
+        if not 1 <= shape[0] <= trial.candidates:
+            raise PeerError(f"{shape[0]} candidates, the trial says 1 to {trial.candidates}")
+        if ask.request is None:
+            raise PeerError("scores are let go into a secure sum alone")
+        points = (ask.reference, *ask.candidates)
+        return Judging(ask.number + 1), home.scored(trial, ask.number, points, ask.request, ask.slips)
+
+
+def context_of(name: str, trial: Trial, number: int, reference: Vector, candidates: Vector) -> bytes:
+    """Return the digest (32 bytes) of all that an evaluation's scores are made from, but the private records."""
+    whole, among = np.ascontiguousarray(reference), np.ascontiguousarray(candidates)
+    ask = _ASKS.encode(Score(trial, number, whole, among, None, ()))
+    return hashlib.sha256(f"parley/v1/{name}/context\0".encode() + ask).digest()
+
+
+@dataclass
+class Panel:
+    """Have the members judge mixes of the ingredients (M, length), one evaluation after the other."""
+
+    name: str
+    trial: Trial
+    quorum: int
+    invited: int
+    opened: Opened
+    attendance: Attendance
+    ingredients: Vector
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    def judge(self, mixes: Reals, over: Reals) -> Coordinator[Reals | None]:
+        """Return the gains (K,) of the mixes (K, M) over the mix `over` (M,); None if the sum was lost.
+
+        A sum that is lost was charged, so it is not asked for again.
+        Raises: Abort below the quorum.
+        """
+        number, trial, terms = len(self.verdicts), self.trial, self.opened.terms
+        if number >= trial.evaluations or len(mixes) > trial.candidates:
+            raise LocalError("more evaluations or candidates than the trial has noise for")
+        asked = self.attendance.asked(number)
+        self._require_quorum(asked, number)
+        reference, candidates = self.mixed(over), self.mixed(mixes)
+        spec = trial.spec(terms, len(asked), len(mixes))
+        context = context_of(self.name, trial, number, reference, candidates)
+        request = self.opened.request(self.name, spec, context, number, asked)
+        answers = yield {
+            MemberId(m): Score(trial, number, reference, candidates, request, self.opened.slips(m)) for m in asked
+        }
+        there = usable(self.opened, request, answers)
+        self.attendance.note(number, asked, there)
+        self._require_quorum(there, number)
+        try:
+            summed = yield from finish(self.opened, request, answers)
+        except DeadSum as dead:
+            self.verdicts.append(Verdict(over, mixes, np.zeros(len(mixes)), 0, 1 + dead.trips))
+            return None
+        count = len(summed.members)
+        of = count if trial.unit is Unit.MEMBER else trial.population
+        gains = spec.decode(summed.words, count) / of
+        self.verdicts.append(Verdict(over, mixes, gains, count, 1 + summed.trips))
+        return gains
+
+    def mixed(self, mixes: Reals) -> Vector:
+        """Return mixes (..., M) of the ingredients: exact for FFA-LoRA, whose A is the same in all of them."""
+        return np.ascontiguousarray(mixes @ self.ingredients.astype(np.float64), dtype=np.float32)
+
+    def found(self, weights: Reals) -> Found:
+        """Return the result. Raises: Abort if not one evaluation had all that it needs."""
+        if not any(v.members for v in self.verdicts):
+            raise Abort(
+                f"not one of {len(self.verdicts)} evaluations had all that it needs of {self.invited} members"
+            )
+        return Found(self.mixed(weights), weights, tuple(self.verdicts))
+
+    def _require_quorum(self, there: Collection[str], number: int) -> None:
+        least = max(self.quorum, self.opened.terms.smallest_crowd)
+        if len(there) < least:
+            raise Abort(f"evaluation {number + 1}: {len(there)} of {self.invited} members answered, need {least}")
+
+
+def convene(
+    name: str, members: Sequence[MemberId], trial: Trial, quorum: int, terms: Terms, ingredients: Vector
+) -> Coordinator[Panel]:
+    """Open a secure sum with the members and return them as a panel. Raises: LocalError, Abort."""
+    if ingredients.ndim != 2 or ingredients.shape[1] != trial.length or not len(ingredients):
+        raise LocalError("expected ingredients of the trial's length, one at least")
+    opened = yield from open_session(members, terms)
+    attendance = Attendance(opened.members, terms.mode)
+    return Panel(name, trial, quorum, len(members), opened, attendance, ingredients)
+
+
+def _positive(*numbers: float) -> bool:
+    return all(math.isfinite(x) and x > 0 for x in numbers)
+
+
+BEGIN = Judging(0)
+STATES = Wire(Judging)
+KINDS = (Score, Found, *messages.KINDS)  # what each collaboration here has beside its task
+_ASKS = Wire(Score)
