@@ -92,7 +92,7 @@ def test_a_member_with_no_records_sends_noise(adapted):
     assert (delta != 0).all()
 
 
-@pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw"])
 def test_the_same_seed_gives_the_same_bits_and_another_gives_others(adapted, name):
     records = tiny.records([9, 4, 12, 6, 6, 9], seed=4)
     mechanism = task(adapted, records, replace(SCHEDULE, optimizer=name))
@@ -179,7 +179,9 @@ def test_the_realised_size_of_a_batch_never_divides(adapted):
         ({"learning_rate": float("inf")}, "learning_rate"),
         ({"clipping_norm": float("inf")}, "clipping_norm"),
         ({"clipping_norm": 1e-15}, "clipping_norm"),
-        ({"optimizer": "adamw"}, "optimizer"),
+        ({"optimizer": "lion"}, "optimizer"),
+        ({"proximal": -1.0}, "proximal"),
+        ({"target_quantile": 1.0}, "target_quantile"),
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused_by_name(change, named):
@@ -187,7 +189,7 @@ def test_a_schedule_that_makes_no_sense_is_refused_by_name(change, named):
         replace(SCHEDULE, **change)
 
 
-@pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw"])
 def test_a_learning_rate_beyond_all_measure_makes_no_draw_fail_and_so_buys_no_second_one(adapted, name):
     schedule = replace(SCHEDULE, steps=2, learning_rate=1e308, optimizer=name)
     delta = task(adapted, tiny.records([5] * 12), schedule).draw(SystemRandomness())
@@ -203,18 +205,22 @@ def test_the_optimisers_are_the_published_ones():
         (Sgd(0.1), lambda p: torch.optim.SGD(p, lr=0.1)),
         (Sgd(0.1, momentum=0.9), lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)),
         (Adam(0.1), lambda p: torch.optim.Adam(p, lr=0.1)),
+        (optimiser("adamw", 0.1), lambda p: torch.optim.AdamW(p, lr=0.1)),
     ]:
         weight = torch.zeros(7, dtype=torch.float64, requires_grad=True)
         rule, point = theirs([weight]), np.zeros(7)
+        with torch.no_grad():
+            weight += 1.0
+        point += 1.0
         for gradient in gradients:
             weight.grad = torch.from_numpy(gradient.copy())
             rule.step()
-            point = point + mine.step(gradient)
+            point = point + mine.step(gradient, point)
         np.testing.assert_allclose(point, weight.detach().numpy(), rtol=1e-9)
 
 
 def test_an_unknown_optimiser_is_named_as_such():
-    with pytest.raises(ValueError, match="sgd, momentum, adam"):
+    with pytest.raises(ValueError, match="sgd, momentum, adam, adamw"):
         optimiser("lion", 0.1)
 
 
