@@ -125,8 +125,10 @@ def train(house: House, name: str, exercise: Exercise, folder: Path) -> Statemen
     if (folder / name).exists():
         raise ConfigError(folder / name, "", "there is one already: what was charged for it would be lost")
     lora = exercise.lora
-    layout = layout_of(house.base, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, adapter_seed=exercise.seed)
     try:
+        layout = layout_of(
+            house.base, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, adapter_seed=exercise.seed
+        )
         recipe = exercise.recipe(house.base.digest, layout)
     except ValueError as wrong:
         raise ConfigError("the training file", "lora, training or privacy", str(wrong)) from None
