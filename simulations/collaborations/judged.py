@@ -29,6 +29,7 @@ from privacy.units import Guarantee, Relation, Unit
 from protocols.faults import PeerError
 from protocols.secure_sum.terms import Terms
 from protocols.weights.extrapolate import Extrapolate
+from protocols.weights.recipe import Half
 from protocols.weights.search import Search
 from protocols.weights.soup import WIRE, Soup
 from protocols.weights.utility import Found, Score, Trial
@@ -128,8 +129,7 @@ class JudgedRun:
         """Yield why the trial does not fit the home's data and budget."""
         if not side.settings.data.validation:
             yield LevelForbidden("this home holds no records back for validation: data.validation in home.toml is 0")
-        recipe = experiment.recipe("", "", 1, 1.0 if experiment.noise_in_the_sum else None)
-        yield from misfits_of_the_unit(recipe, side.policy.budget)
+        yield from misfits_of_the_unit(experiment.example, side.policy.budget)
 
     def alone(self, experiment: Experiment, name: str, share: int) -> Experiment:
         """Return the yardstick: the [training] of the experiment, as an average of one member without the others."""
@@ -152,6 +152,8 @@ def table_of(experiment: Experiment) -> UtilityTable:
     table, name, rounds = experiment.utility, experiment.collaboration.name, experiment.collaboration.rounds
     if table is None:
         raise ConfigError("experiment", "utility", f"missing: a {name} needs ingredients")
+    if experiment.lora.half is not Half.B:
+        raise ConfigError("experiment", "lora.half", "expected b: a mix of B's is the mix of what they do, for one A")
     if name == "soup" and rounds != len(table.ingredients):
         raise ConfigError(
             "experiment", "collaboration.rounds", f"expected {len(table.ingredients)}, one an ingredient"

@@ -346,6 +346,7 @@ def test_a_budget_for_whole_members_is_not_charged_for_records(scene):
         (('"soup"', '"extrapolate"'), "collaboration.rounds"),
         (('"bad"]', '"nowhere"]'), "nowhere"),
         (("rank = 2", "rank = 3"), "good"),
+        (("rank = 2", 'rank = 2\nhalf = "alternate"'), "lora.half"),
         (("validation = 0.3", "validation = 1.0"), "utility"),
         (("ingredients", "ingredient"), "utility.ingredient"),
     ],
