@@ -16,6 +16,7 @@ from privacy.config import ConfigError
 from privacy.ledger import Ledger
 
 _LONGEST = 200  # characters of one thing that a partner said
+_NOISE = "noise_multiplier"
 _MOST_LINES = 60
 
 
@@ -52,23 +53,48 @@ def approve(ledger: Ledger, number: int) -> Approval:
     return ledger.approve(number)
 
 
+def withdraw(ledger: Ledger, number: int) -> Approval:
+    """Take back what was asked for or approved under this number. Raises: ConfigError if there is nothing to take."""
+    if number not in {one.id for one in ledger.approvals() if one.state != "withdrawn"}:
+        raise ConfigError(
+            "command line", "--withdraw", "nothing under this number can be taken back; it may have been already"
+        )
+    return ledger.withdraw(number)
+
+
 def work_lines(one: Approval) -> list[str]:
-    """Return who asks for what, on which terms."""
+    """Return who asks for what, at what cost by this home's own count, and on which terms of the partner's."""
     purpose = f"for {_printable(one.purpose)}" if one.purpose else "for no purpose that was given"
     lines = [f"{one.id}: {_what(one)}, since {one.at}", f"  by {_printable(one.partner)}", f"  {purpose}"]
+    lines += [f"  costs this data {one.cost}"] if one.cost else ["  what it costs was not written down"]
+    lines += [] if one.summed is None else [f"  {_HOW[one.summed].format(one.crowd)}"]
     return lines + [f"    {line}" for line in plan_lines(one.plan)]
+
+
+_HOW = {
+    True: "within a secure sum of {} members, and nobody sees more than that sum",
+    False: "NOT SUMMED: of {} members, and the coordinator sees this one's values by themselves",
+}
 
 
 def plan_lines(plan: str) -> list[str]:
     """Return the plan as one line for each of its terms, with nothing in it that a terminal would obey."""
     try:
-        lines = [f"{words}: {_said(value)}" for words, value in _terms(json.loads(plan or "{}"), "")]
+        tree = json.loads(plan or "{}")
+        lines = [f"{words}: {_said(value)}" for words, value in _terms(_explained(tree), "")]
     except (ValueError, RecursionError):
         return ["a plan that cannot be read: ask your partner"]
     if not lines:
         return ["no plan was given"]
     left = len(lines) - _MOST_LINES
     return lines if left <= 0 else [*lines[:_MOST_LINES], f"and {left} terms more"]
+
+
+def _explained(tree: Any) -> Any:
+    """Say what a plan leaves to the home: noise that it does not name is none only where there is no epsilon."""
+    if isinstance(tree, dict) and tree.get("epsilon") is not None and tree.get(_NOISE, "") is None:
+        return tree | {_NOISE: "calibrated at home"}
+    return tree
 
 
 def _what(one: Approval) -> str:

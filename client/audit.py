@@ -40,7 +40,7 @@ def verify(
         if not named:
             raise Unreadable(f"{source}: name the key that its heads should be signed by; the file cannot say it")
         report = _checked(trail, trusting(named.values()), witnesses, every_signature=every_signature)
-        report = _ended(_covered(_explained_keys(report, trail, set(named)), trail), trail.end)
+        report = _ended(_headed(_covered(_explained_keys(report, trail, set(named)), trail), trail), trail.end)
     return _totalled(report, source) if report.sound and source.is_dir() else report
 
 
@@ -133,11 +133,24 @@ class Difference:
     what: str
 
 
-def reconcile(one: Path, other: Path, keys: Collection[PublicKey] = ()) -> tuple[int, tuple[Difference, ...]]:
-    """Return on how many occasions both homes answered, and where their trails contradict each other or a receipt.
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """Hold what two trails came to: on how many occasions both answered, and where they contradict each other.
+
+    `alone` are the occasions of a session of both on which one trail alone has an answer, with whose that is: a
+    member was away, or lines are missing.
+    """
+
+    both: int
+    differences: tuple[Difference, ...]
+    alone: tuple[Difference, ...] = ()
+
+
+def reconcile(one: Path, other: Path, keys: Collection[PublicKey] = ()) -> Reconciled:
+    """Hold two homes' trails against each other, and each against the coordinator's receipts.
 
     Without `keys` each trail is held against the key that the file itself names: good only among those who know it.
-    Raises: Unreadable, ConfigError.
+    That there was nothing to compare is a difference. Raises: Unreadable, ConfigError.
     """
     with opened(one) as a, opened(other) as b:
         differences = [*_unsound(a, keys), *_unsound(b, keys)]
@@ -148,21 +161,34 @@ def reconcile(one: Path, other: Path, keys: Collection[PublicKey] = ()) -> tuple
             left, right = (one.told[session, number, kind].get(name) for one in (mine, theirs))
             if left is not None and right is not None and left != right:
                 differences.append(Difference(session, number, f"{name} is not the same in the two trails"))
-    return len({key[:2] for key in both}), (*differences, *mine.broken, *theirs.broken)
+    differences += [*mine.broken, *theirs.broken]
+    if not both:
+        differences.append(Difference("", 0, "the two trails have no occasion in common: nothing was compared"))
+    alone = [*mine.without(theirs), *theirs.without(mine)]
+    return Reconciled(len({key[:2] for key in both}), tuple(differences), tuple(sorted(alone, key=_place)))
+
+
+def _place(one: Difference) -> tuple[str, int]:
+    return one.session, one.number
 
 
 @dataclass
 class _Told:
     """Collect what one member was told on each occasion, and which receipts do not hold."""
 
+    whose: str
     told: dict[tuple[str, int, str], dict[str, set[str | int | bool]]] = field(default_factory=dict)
     broken: list[Difference] = field(default_factory=list)
 
     @classmethod
     def by(cls, trail: Trail) -> "_Told":
         """Read a trail of one home; other homes' sessions on the same ledger are left out."""
-        found, answers = cls(), dict[tuple[str, int], str]()
+        found, answers = cls(trail.member or trail.id), dict[tuple[str, int], str]()
+        others = 0
         for fields in _occasions(trail):
+            if not _is_own(trail, fields):
+                others += 1
+                continue
             session, number = str(fields["session"]), int(fields["number"])
             key = session.rpartition("@")[0] or session, number
             if fields["kind"] == "emitted":
@@ -174,7 +200,17 @@ class _Told:
                 for name in _TOLD:
                     if name in fields:
                         told[name].add(fields[name])
+        if others and not found.told:
+            what = f"{found.whose}: no line is of the home that this trail names as its own"
+            found.broken.append(Difference("", 0, what))
         return found
+
+    def without(self, other: "_Told") -> Iterator[Difference]:
+        """Give the occasions that only this trail has, of the sessions that both have."""
+        shared = {key[0] for key in self.told} & {key[0] for key in other.told}
+        for session, number in {key[:2] for key in self.told} - {key[:2] for key in other.told}:
+            if session in shared:
+                yield Difference(session, number, f"only {self.whose} has it")
 
     def _receipt(self, trail: Trail, fields: Fields, key: tuple[str, int], answer: str | None) -> None:
         if fields.get("answer") != answer or answer is None:
@@ -194,21 +230,21 @@ def _receipt_holds(member: str, fields: Fields, key: tuple[str, int], answer: st
 
 
 def _occasions(trail: Trail) -> Iterator[Fields]:
-    """Give the lines of this home's occasions; a line that is none is left to `check`."""
+    """Give the lines of occasions; a line that is none is left to `check`."""
     for line in trail.lines():
         try:
             fields = parse(line)
         except ValueError:
             continue
-        if fields["kind"] not in (*_ENTITLED, "emitted", "receipt") or not {"session", "number"} <= fields.keys():
-            continue
-        who = str(fields["session"]).rpartition("@")[2]
-        if (
-            not trail.member
-            or who == mark(str(fields.get("partner", "")), trail.member, trail.key)
-            or "@" not in str(fields["session"])
-        ):
+        if fields["kind"] in (*_ENTITLED, "emitted", "receipt") and {"session", "number"} <= fields.keys():
             yield fields
+
+
+def _is_own(trail: Trail, fields: Fields) -> bool:
+    """Return whether the line is of the home that the trail was taken from, and not of another on its ledger."""
+    session = str(fields["session"])
+    who = mark(str(fields.get("partner", "")), trail.member, trail.key)
+    return not trail.member or "@" not in session or session.rpartition("@")[2] == who
 
 
 def _signed(key: PublicKey, label: bytes, data: bytes, signature: bytes) -> bool:
@@ -255,6 +291,13 @@ def _covered(report: Report, trail: Trail) -> Report:
     return replace(report, faults=(fault,))
 
 
+def _headed(report: Report, trail: Trail) -> Report:
+    """Add that an exported file names a home that signed nothing in it: another name was put over it."""
+    if trail.end is not None or report.faults or not report.head.seq or trail.key in {h.key for h in trail.heads}:
+        return report
+    return replace(report, faults=(Fault(0, "the key that the file names as its home's signed no head in it"),))
+
+
 def _ended(report: Report, end: tuple[int, bytes] | None) -> Report:
     """Add that a ledger's own end is not where its lines end."""
     if end is None or report.faults or end == (report.head.seq, report.head.chain):
@@ -265,13 +308,13 @@ def _ended(report: Report, end: tuple[int, bytes] | None) -> Report:
 
 
 def _totalled(report: Report, home: Path) -> Report:
-    """Add that what the ledger decides by is not the sum of the lines that it keeps."""
+    """Add that what the ledger decides by is not what the lines say that it keeps."""
     with closing(ledger_of(home)) as ledger:
         try:
-            ledger.require_totals()
-        except (LedgerUnavailable, ValueError, TypeError, LookupError):  # or what is there is no total
-            return replace(report, faults=(Fault(0, "a total of the ledger is not the sum of its lines"),))
-    return report
+            wrong = ledger.contradiction()
+        except LedgerUnavailable as broken:
+            wrong = str(broken)
+    return replace(report, faults=(Fault(0, f"not what the ledger's own lines say: {wrong}"),)) if wrong else report
 
 
 def _unsound(trail: Trail, keys: Collection[PublicKey]) -> list[Difference]:
@@ -279,11 +322,11 @@ def _unsound(trail: Trail, keys: Collection[PublicKey]) -> list[Difference]:
         trusted = [*keys] or [PublicKey.parse(key) for key in ({trail.key} if trail.key else set())]
     except ValueError:
         raise Unreadable("an export that names no key of its own") from None
-    report = _covered(_checked(trail, trusting(trusted), [], every_signature=False), trail)
+    report = _headed(_covered(_checked(trail, trusting(trusted), [], every_signature=False), trail), trail)
     whose = trail.member or trail.id
     return [Difference("", 0, f"{whose}: the trail is not sound: {fault}") for fault in report.faults[:1]]
 
 
-def printable(text: str) -> str:
+def printable(text: str, longest: int = 64) -> str:
     """Return a name that somebody else chose, if it can do no harm on a terminal."""
-    return text[:64] if text.isascii() and text.isprintable() else "a name that cannot be printed"
+    return text[:longest] if text.isascii() and text.isprintable() else "a name that cannot be printed"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from protocols.keys import PublicKey
 
 audit = typer.Typer(help="What left a home, in a form that an auditor can check.", no_args_is_help=True)
+_MOST_ALONE = 100  # occasions of one trail alone that are listed; all are counted
 Source = Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A member's home, or a trail exported from one.")]
 Out = Annotated[Path, typer.Option(help="A new file; nothing is written over.")]
 Keys = Annotated[list[str] | None, typer.Option("--key", help="A public key, ed25519:...; may be repeated.")]
@@ -87,12 +88,13 @@ def reconcile(one: Source, other: Source, key: Keys = None) -> None:
     from client.audit import reconcile as compare
 
     with _explained():
-        both, differences = compare(one, other, _parsed(key))
-    for found in differences:
+        came_to = compare(one, other, _parsed(key))
+    for found in (*came_to.alone[:_MOST_ALONE], *came_to.differences):
         where = f"session {printable(found.session)}, letter {found.number}: " if found.session else ""
-        typer.echo(f"{where}{found.what}")
-    typer.echo(f"both answered on {both} occasions; {len(differences)} differences")
-    raise typer.Exit(1 if differences else 0)
+        typer.echo(f"{where}{printable(found.what, 300)}")
+    counts = f"{len(came_to.alone)} are in one trail only; {len(came_to.differences)} differences"
+    typer.echo(f"both answered on {came_to.both} occasions; {counts}")
+    raise typer.Exit(1 if came_to.differences else 0)
 
 
 def _lines(report: "Report") -> list[str]:
@@ -104,7 +106,9 @@ def _lines(report: "Report") -> list[str]:
         *(f"  signed by {key}" for key in report.keys),
     ]
     if head.seq > report.signed:
-        lines.append(f"  lines {report.signed + 1} to {head.seq} are under no signature yet")
+        first = report.signed + 1
+        which = f"line {first} is" if first == head.seq else f"lines {first} to {head.seq} are"
+        lines.append(f"  {which} under no signature yet")
     lines += [f"  NOT SOUND  {fault}" for fault in report.faults]
     return [*lines, "sound" if report.sound else "not sound"]
 
@@ -130,6 +134,9 @@ def _explained() -> Iterator[None]:
         raise typer.Exit(2) from None
     except FileExistsError as there:
         typer.echo(f"{there.filename}: is there already, and is not written over", err=True)
+        raise typer.Exit(2) from None
+    except FileNotFoundError as missing:
+        typer.echo(f"{missing.filename}: no such folder to write into", err=True)
         raise typer.Exit(2) from None
     except OSError as broken:
         typer.echo(f"{broken.filename}: {type(broken).__name__}", err=True)

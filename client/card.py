@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from privacy.units import Guarantee
+from privacy.units import Guarantee, rounded_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +11,8 @@ class Card:
     """Hold what a reader of the adapter must know.
 
     `base` is the public name of the base model. `guarantees` holds, for each member, what its ledger says;
-    None for a member whose contributions were not noised: a disclosure, which no epsilon describes.
+    None for a member whose contributions were not noised: a disclosure, which no epsilon describes. `promise` is what
+    the order said of privacy, to all members alike.
     """
 
     title: str
@@ -19,6 +20,7 @@ class Card:
     base_digest: str
     training: tuple[tuple[str, str], ...]
     guarantees: tuple[tuple[str, Guarantee | None], ...]
+    promise: str = ""
 
     def markdown(self) -> str:
         """Return the card with the front matter that model hubs read."""
@@ -28,6 +30,7 @@ class Card:
         body += [f"SHA-256 of the base model: `{self.base_digest}`.", "", "## Training", ""]
         body += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in self.training)]
         body += ["", "## Privacy", ""]
+        body += [self.promise, ""] if self.promise else []
         if not self.guarantees:
             body += ["What it cost each member only its own ledger says: `parley member ledger HOME`.", ""]
         for member, guarantee in self.guarantees:
@@ -41,7 +44,7 @@ def _privacy(member: str, guarantee: Guarantee | None) -> list[str]:
     return [
         f"### {member}",
         "",
-        f"- epsilon {guarantee.epsilon:.4g}, delta {guarantee.delta:g}",
+        f"- epsilon {rounded_up(guarantee.epsilon)}, delta {guarantee.delta:g}",
         f"- unit: {guarantee.unit.value}; neighbouring relation: {guarantee.relation.value}",
         f"- accountant: {guarantee.accountant}",
         *(f"- assumes: {line}" for line in guarantee.assumptions),

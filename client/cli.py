@@ -125,10 +125,13 @@ def approve_work(
 ) -> None:
     """Show which work waits for your approval, or approve a piece of it."""
     from client.approving import approve, asked_lines, ledger_of, work_lines
+    from client.approving import withdraw as take_back
 
+    if number is not None and withdraw is not None:
+        raise typer.BadParameter("approve one or withdraw one, not both at once", param_hint="--withdraw")
     with _explained(), ledger_of(home.absolute()) as ledger:
         if withdraw is not None:
-            lines = [*work_lines(ledger.withdraw(withdraw)), "withdrawn: what has left has left, and no more will"]
+            lines = [*work_lines(take_back(ledger, withdraw)), "withdrawn: what has left has left, and no more will"]
         elif number is not None:
             lines = [*work_lines(approve(ledger, number)), "approved, for the first session that asks for just this"]
         else:

@@ -14,18 +14,21 @@ from client.settings import Settings
 from privacy.accounting.certificate import Certificate, certify
 from privacy.books.accounts import Account
 from privacy.books.approvals import Approval
-from privacy.books.statement import Share
+from privacy.books.statement import Caps, Share
 from privacy.config import ConfigError
 from privacy.ledger import Ledger
 from privacy.policy import Policy
 from privacy.refusal import Incomparable, LedgerUnavailable, Refused
-from privacy.units import Guarantee, Relation
+from privacy.trail import parse
+from privacy.units import Guarantee, Relation, rounded_down, rounded_up
 
 LAST = 20  # lines of the trail that are shown
+CHANGED = "somebody has changed this ledger, and these figures are not its lines' (parley member audit verify)"
 NO_SUM = "counted, never summed: no epsilon describes them"
 SHARES_DO_NOT_ADD_UP = "each share's epsilon is what it would cost alone; together they cost at most the sum"
 _SHOWN_OF_A_KEY = len("ed25519:") + 16  # 96 bits: nobody makes another key that begins alike
 _MOST_CERTIFIED = 100_000  # charges: beyond, to read them all would keep the page waiting
+_MOST_COMPARED = 200_000  # lines: likewise
 _MOST_KINDS = 50  # of event
 _LONGEST_SHOWN = 160  # characters of an event
 Line = Mapping[str, str | int | bool]
@@ -52,17 +55,24 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Hold what a ledger shows; this home's own account comes first. `wrong`: why no policy governs it as it is."""
+    """Hold what a ledger shows; this home's own account comes first.
+
+    `wrong`: why no policy governs it as it is. `changed`: what is shown, and its own lines do not bear out.
+    """
 
     accounts: tuple[Shown, ...]
     waiting: tuple[Approval, ...]
     last: tuple[Line, ...]
     lines: int
     wrong: str = ""
+    changed: str = ""
 
 
 def look(root: Path) -> Seen:
-    """Return what the ledger of the home in the folder `root` holds. Raises: ConfigError, LedgerUnavailable."""
+    """Return what the ledger of the home in the folder `root` holds, beside what the policy allows of it now.
+
+    Raises: ConfigError; LedgerUnavailable, also for a ledger that holds what none would write.
+    """
     folder = Folder(root)
     settings, policy = Settings.load(folder.settings), Policy.load(folder.policy)
     file = settings.ledger_in(root)
@@ -70,12 +80,27 @@ def look(root: Path) -> Seen:
         raise ConfigError(file, "", "no such ledger")
     ledger = Ledger(file)
     try:
-        accounts, wrong = _accounts(ledger, ledger.account(settings.data.account, policy.budget))
-        lines = ledger.head().seq
-        last = tuple(json.loads(line) for line in ledger.lines(max(0, lines - LAST)))
-        return Seen(accounts, ledger.pending(), last, lines, wrong)
+        return _seen(ledger, settings.data.account, policy)
+    except (ValueError, TypeError, LookupError, ArithmeticError) as damaged:
+        raise LedgerUnavailable(
+            f"{file.name}: it holds what no ledger writes ({type(damaged).__name__}); parley member audit verify says"
+            " where"
+        ) from None
     finally:
         ledger.close()
+
+
+def _seen(ledger: Ledger, data: str, policy: Policy) -> Seen:
+    accounts, wrong = _accounts(ledger, ledger.account(data, policy.budget), _caps(policy))
+    lines = ledger.head().seq
+    last = tuple(parse(line) for line in ledger.lines(max(0, lines - LAST)))
+    changed = ledger.contradiction() if lines <= _MOST_COMPARED else ""
+    return Seen(accounts, ledger.pending(), last, lines, wrong, changed)
+
+
+def _caps(policy: Policy) -> Caps:
+    """Return what bounds each partner's share now: the operator may have edited the policy since the last charge."""
+    return {(p.partner, p.level.value, c): p.epsilon for p in policy.allow for c in p.collaborations}
 
 
 def as_json(seen: Seen) -> str:
@@ -83,6 +108,7 @@ def as_json(seen: Seen) -> str:
     whole = {
         "accounts": [_account(account) for account in seen.accounts],
         "wrong": seen.wrong,
+        "changed": seen.changed,
         "waiting": [_named(waiting) for waiting in seen.waiting],
         "lines": seen.lines,
         "last": [dict(line) for line in seen.last],
@@ -95,12 +121,15 @@ def as_table(seen: Seen) -> list[str]:
     lines = []
     if seen.wrong:
         lines += [f"warning: the policy does not fit this account, and nothing will leave: {seen.wrong}"]
+    if seen.changed:
+        lines += [f"warning: {CHANGED}: {seen.changed}"]
     for account in seen.accounts:
         lines += [*_summary(account), *_table(account.shares), *_promises(account), ""]
     if seen.waiting:
         lines += ["waits for your approval (parley member approve DIR ID):"]
         lines += [
-            f"  {w.id}  {short(w.partner)}  {w.collaboration} ({w.level.value})  {w.purpose}" for w in seen.waiting
+            f"  {w.id}  {short(w.partner)}  {w.collaboration} ({w.level.value})  {w.purpose}  {w.cost or ''}"
+            for w in seen.waiting
         ]
         lines += [""]
     if seen.last:
@@ -137,21 +166,21 @@ def size_of(count: int) -> str:
     return f"{count} B"
 
 
-def _accounts(ledger: Ledger, mine: Account) -> tuple[tuple[Shown, ...], str]:
+def _accounts(ledger: Ledger, mine: Account, caps: Caps) -> tuple[tuple[Shown, ...], str]:
     """Return every account, `mine` first; where the policy does not fit the open one: as it was opened, and why."""
     key = (mine.dataset, mine.budget.unit)
     opened = {(a.dataset, a.budget.unit): a for a in ledger.accounts()}
     others = tuple(_shown(ledger, account) for its, account in opened.items() if its != key)
     try:
-        return (_shown(ledger, mine), *others), ""
+        return (_shown(ledger, mine, caps), *others), ""
     except LedgerUnavailable:
         raise
     except Refused as wrong:
-        return (_shown(ledger, opened[key]), *others), str(wrong)
+        return (_shown(ledger, opened[key], caps), *others), str(wrong)
 
 
-def _shown(ledger: Ledger, account: Account) -> Shown:
-    said = ledger.statement(account)
+def _shown(ledger: Ledger, account: Account, caps: Caps | None = None) -> Shown:
+    said = ledger.statement(account, caps)
     certified = _certificate(ledger, account) if 0 < said.charges <= _MOST_CERTIFIED else None
     if certified is not None and certified.epsilon >= said.spent.epsilon:
         certified = None
@@ -178,13 +207,14 @@ def _certified(events: tuple[tuple[str, int], ...], delta: float, relation: Rela
 def _summary(account: Shown) -> list[str]:
     spent = account.spent
     lines = [
-        f"{account.dataset}: epsilon {spent.epsilon:.2f} of {account.limit:g} spent, {account.left:.2f} left,"
+        f"{account.dataset}: epsilon {rounded_up(spent.epsilon)} of {account.limit:g} spent,"
+        f" {rounded_down(account.left)} left,"
         f" at delta {spent.delta:g}, per {spent.unit.value}, {spent.relation.value}",
-        f"  enforced   epsilon {spent.epsilon:.2f} by {spent.accountant}: holds whatever is asked next",
+        f"  enforced   epsilon {rounded_up(spent.epsilon)} by {spent.accountant}: holds whatever is asked next",
     ]
     if account.certified:
         by = account.certified
-        lines += [f"  certified  epsilon {by.epsilon:.2f} by {by.accountant}: {by.assumption}"]
+        lines += [f"  certified  epsilon {rounded_up(by.epsilon)} by {by.accountant}: {by.assumption}"]
     counted = f"{account.disclosures} of at most {account.most_disclosures}"
     return [*lines, f"  charges {account.charges}", f"  disclosures {counted}, {NO_SUM}"]
 
@@ -210,7 +240,7 @@ def cells(share: Share) -> tuple[str, ...]:
         short(share.partner),
         share.level.value,
         share.collaboration,
-        f"{share.epsilon:.2f}",
+        rounded_up(share.epsilon),
         "-" if share.limit is None else f"{share.limit:g}",
         str(share.charges),
         str(share.disclosures),

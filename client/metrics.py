@@ -76,6 +76,7 @@ def _of_the_ledger(seen: Seen) -> list[Metric]:
     found = [
         _one("parley_ledger_lines", "Lines of the trail.", seen.lines),
         _one("parley_policy_fits", "Whether the policy fits the open account.", not seen.wrong),
+        _one("parley_ledger_matches", "Whether the ledger's figures are those of its lines.", not seen.changed),
         _one("parley_approvals_waiting", "Releases that wait for the operator.", len(seen.waiting)),
     ]
     if seen.accounts:  # this home's own comes first; others' data sets on the same ledger are their homes' to report

@@ -148,13 +148,13 @@ def _require_newest(folder: Folder, shelf: SqliteShelf, ledger: Ledger) -> None:
 
 
 def _require_totals(folder: Folder, settings: Settings, ledger: Ledger) -> None:
-    """Refuse to open on a ledger whose sums somebody has changed. Raises: ConfigError."""
+    """Refuse to open on a ledger whose budgets or sums somebody has changed. Raises: ConfigError."""
     try:
-        ledger.require_totals()
-    except LedgerUnavailable:
-        raise ConfigError(
-            settings.ledger_in(folder.root), "", "a total is not the sum of its lines: restore it, and find out who"
-        ) from None
+        wrong = ledger.contradiction()
+    except LedgerUnavailable as broken:
+        wrong = str(broken)
+    if wrong:
+        raise ConfigError(settings.ledger_in(folder.root), "", f"{wrong}: restore it, and find out who")
 
 
 def _coordinator(folder: Folder, settings: Settings) -> PublicKey:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from client.markup import Html, style, tag
+from privacy.units import rounded_down, rounded_up
 
 if TYPE_CHECKING:
     from client.ledger_view import Seen, Shown
@@ -77,9 +78,7 @@ def draw(status: Status, seen: Seen | None, wrong: str = "") -> str:
         parts.append(tag("section", tag("h2", "Ledger"), tag("p", f"It cannot be read: {wrong}", class_="warn")))
     else:
         parts += [_waiting(seen.waiting)] if seen.waiting else []
-        parts += (
-            [tag("p", f"The policy does not fit this account: {seen.wrong}.", class_="warn")] if seen.wrong else []
-        )
+        parts += [tag("p", f"{words}.", class_="warn") for words in _warnings(seen)]
         parts += [_account(account) for account in seen.accounts]
         parts.append(_last(seen))
     head = tag(
@@ -91,6 +90,13 @@ def draw(status: Status, seen: Seen | None, wrong: str = "") -> str:
         style(_STYLE),
     )
     return "<!doctype html>\n" + tag("html", head, tag("body", *parts), lang="en").text + "\n"
+
+
+def _warnings(seen: Seen) -> list[str]:
+    from client.ledger_view import CHANGED
+
+    wrong = [f"The policy does not fit this account: {seen.wrong}"] * bool(seen.wrong)
+    return wrong + [f"{CHANGED.capitalize()}: {seen.changed}"] * bool(seen.changed)
 
 
 def _daemon(status: Status) -> Html:
@@ -114,7 +120,7 @@ def _daemon(status: Status) -> Html:
 def _waiting(waiting: Sequence[Approval]) -> Html:
     from client.ledger_view import plain, short
 
-    head = (("id", ""), ("partner", ""), ("collaboration", ""), ("level", ""), ("purpose", ""))
+    head = (("id", ""), ("partner", ""), ("collaboration", ""), ("level", ""), ("purpose", ""), ("costs", ""))
     rows = [
         [
             (str(w.id), "mono"),
@@ -122,6 +128,7 @@ def _waiting(waiting: Sequence[Approval]) -> Html:
             (plain(w.collaboration), ""),
             (w.level.value, ""),
             (plain(w.purpose), ""),
+            (plain(w.cost or ""), ""),
         ]
         for w in waiting
     ]
@@ -133,13 +140,18 @@ def _account(account: Shown) -> Html:
     from client.ledger_view import NO_SUM, SHARES_DO_NOT_ADD_UP, cells
 
     spent, by = account.spent, account.certified
-    figures = {"epsilon spent": f"{spent.epsilon:.2f}", "of": f"{account.limit:g}", "left": f"{account.left:.2f}"}
+    figures = {"epsilon spent": rounded_up(spent.epsilon), "of": f"{account.limit:g}"}
+    figures["left"] = rounded_down(account.left)
     figures |= {"delta": f"{spent.delta:g}", "per": spent.unit.value, "neighbours": spent.relation.value}
     parts = [tag("h2", account.dataset), _figures(figures), _bar(account.spent.epsilon, account.limit)]
-    enforced = f"Enforced: epsilon {spent.epsilon:.2f} by {spent.accountant}. It holds whatever is asked next."
+    enforced = (
+        f"Enforced: epsilon {rounded_up(spent.epsilon)} by {spent.accountant}. It holds whatever is asked next."
+    )
     parts.append(tag("p", enforced, class_="under"))
     if by is not None:
-        certified = f"Certified, and not enforced: epsilon {by.epsilon:.2f} by {by.accountant}; {by.assumption}."
+        certified = (
+            f"Certified, and not enforced: epsilon {rounded_up(by.epsilon)} by {by.accountant}; {by.assumption}."
+        )
         parts.append(tag("p", certified, class_="under"))
     disclosed = f"{account.disclosures} disclosures of at most {account.most_disclosures}: {NO_SUM}."
     parts.append(tag("p", f"{account.charges} charges. {disclosed}", class_="under"))

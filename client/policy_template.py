@@ -42,7 +42,7 @@ attempts = 1             # one sum is tried at most so often
 # disclosures = 10                  # releases without any epsilon, ever
 # expires = 2030-12-31              # the last day, by UTC
 # purposes = ["research"]           # the partner has to give one of them, to the letter
-# approval = true                   # nothing leaves before you say so: parley member approve DIR
+# approval = true                   # nothing leaves before you say so (parley member approve): a first run only asks
 # redaction = "names"               # text leaves only redacted by this profile; without a profile no text leaves
 # And these allow more:
 # tells = ["count", "timing"]       # of count, metric, timing, capability: what may be told, coarsely

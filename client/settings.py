@@ -239,7 +239,7 @@ path = {_toml(str(data.path))}
 format = {_toml(data.format.value)}  # auto, jsonl, text, folder, datasets
 text_column = {_toml(data.text_column)}  # where the text is, in jsonl and datasets
 {_rows(data)}\
-account = {_toml(data.account)}  # the name of this data in the ledger; a new name is a new budget: do not change it
+account = {_toml(data.account)}  # its name in the ledger, which knows data by its documents: another is no new budget
 # How much data there is, roughly. These numbers are PUBLIC: they set the sampling rate that epsilon rests on.
 # They were counted and rounded down to two digits. Keep them fixed while the data changes a little.
 declared_documents = {data.declared_documents}

@@ -91,8 +91,9 @@ def read_export(file: Path) -> Trail:
     """Return what an exported file holds. Raises: Unreadable."""
     with _explained(file):
         with file.open("rb") as rows:
-            header = _object(next(rows, b""))
-            heads = tuple(SignedHead.from_json(_line(row)) for row in _from_the_first_head(rows))
+            numbered = enumerate(rows, 1)
+            header = _object(*_first(numbered))
+            heads = tuple(SignedHead.from_json(_line(n, row)) for n, row in _from_the_first_head(numbered))
         if header.get("format") != EXPORT:
             raise ValueError("not an export")
         trail, member, key = (header.get(name, "") for name in ("trail", "member", "key"))
@@ -115,7 +116,7 @@ def write_export(trail: Trail, out: Path) -> None:
 def read_head(file: Path) -> SignedHead:
     """Return the head that a file holds: alone, in a proof, or as the newest of an export. Raises: Unreadable."""
     with _explained(file), file.open("rb") as rows:
-        first = _object(next(rows, b""))
+        first = _object(*_first(enumerate(rows, 1)))
         if first.get("format") == EXPORT:
             return max(read_export(file).heads, key=lambda h: h.head.seq)
         return SignedHead.from_fields(first["head"] if first.get("format") == PROOF else first)
@@ -130,23 +131,37 @@ def _home(root: Path) -> tuple[Folder, Settings, Path]:
     return folder, settings, file
 
 
+class _Cut(ValueError):
+    """Say which row does not end."""
+
+    def __init__(self, row: int) -> None:
+        self.row = row
+        super().__init__("a line that does not end")
+
+
 @contextmanager
 def _explained(file: Path) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError:
+        raise Unreadable(f"{file}: no such file") from None
+    except _Cut as cut:
+        raise Unreadable(f"{file}: row {cut.row} does not end: the file was cut there") from None
     except (OSError, ValueError, KeyError, RecursionError) as wrong:
         raise Unreadable(f"{file}: not a file that parley wrote, or broken ({type(wrong).__name__})") from None
 
 
 def _trail_of(db: sqlite3.Connection, member: str, key: str) -> Trail:
-    trail, seq, chain = db.execute("SELECT id, seq, chain FROM trail").fetchone()
+    trail, seq, chain = db.execute("SELECT id, seq, chain FROM trail").fetchone() or (None, None, None)
+    if not (isinstance(trail, str) and isinstance(seq, int) and isinstance(chain, bytes)):
+        raise Unreadable("the ledger does not say which trail it is, and where it ends")
     heads = []
     for number, signer, root, signature, line, link in db.execute(_HEADS):
         try:
-            head = Head(trail, number, str(parse(line)["at"]), link, root)
+            head = Head(trail, number, str(parse(line)["at"]), _bytes(link), _bytes(root))
         except (ValueError, TypeError):
             continue  # its line is missing or none: that is found by following the lines
-        heads.append(SignedHead(head, signer, signature))
+        heads.append(SignedHead(head, str(signer), _bytes(signature)))
 
     def lines() -> Iterator[str]:
         for (line,) in db.execute("SELECT line FROM entries ORDER BY seq"):
@@ -158,28 +173,41 @@ def _trail_of(db: sqlite3.Connection, member: str, key: str) -> Trail:
     return Trail(trail, lines, tuple(heads), member, key, links, (seq, chain))
 
 
+def _bytes(found: object) -> bytes:
+    """Return what is in a column, or what neither fits nor verifies: it is held against the lines like any other."""
+    return found if isinstance(found, bytes) else bytes(32)
+
+
 def _ascii(data: bytes) -> str:
     return data.decode("ascii", "replace")
 
 
-def _object(row: bytes) -> dict[str, object]:
-    found = json.loads(_line(row))
+def _first(rows: Iterator[tuple[int, bytes]]) -> tuple[int, bytes]:
+    return next(rows, (1, b""))
+
+
+def _object(number: int, row: bytes) -> dict[str, object]:
+    found = json.loads(_line(number, row))
     if not isinstance(found, dict):
         raise ValueError("not an object")
     return found
 
 
-def _line(row: bytes) -> str:
+def _line(number: int, row: bytes) -> str:
+    if not row:
+        raise ValueError("nothing is there")
     if not row.endswith(b"\n"):
-        raise ValueError("a line that does not end")
+        raise _Cut(number)
     return row[:-1].decode("ascii")
 
 
-def _from_the_first_head(rows: Iterator[bytes]) -> Iterator[bytes]:
-    for row in rows:
+def _from_the_first_head(rows: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    for number, row in rows:
         if row.startswith(_HEAD):
-            yield row
+            yield number, row
             yield from rows
+        elif not row.endswith(b"\n"):
+            raise _Cut(number)
 
 
 def _lines(file: Path) -> Iterator[str]:

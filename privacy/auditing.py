@@ -69,13 +69,13 @@ def check(
     Trusts: the holders of the keys not to have signed two histories; a witness from the other one shows it.
     """
     everything = [*heads, *witnesses]
-    asked = everything if every_signature else [*_newest(heads), *witnesses]
-    walk = _Walk({h.head.seq for h in everything}, {h.head.seq for h in asked})
+    asked = list(heads) if every_signature else _newest(heads)
+    walk = _Walk({h.head.seq for h in everything}, {h.head.seq for h in (*asked, *witnesses)})
     walk.follow(lines, links)
     judged = _Judged(walk, trail, verify, everything)
-    if any(one.head.seq > next_.head.seq for one, next_ in pairwise(heads)):
-        judged.faults.append(Fault(0, "the heads are not in order"))
+    judged.kept(heads)
     judged.signatures(asked)
+    judged.witnesses(witnesses)
     judged.lines()
     return judged.report()
 
@@ -183,14 +183,24 @@ class _Judged:
         self._walk, self._trail, self._verify = walk, trail, verify
         self._ours = sorted((h for h in heads if h.head.trail == trail), key=lambda h: h.head.seq)
         self._genuine: dict[SignedHead, bool] = {}
-        if len(self._ours) < len(heads):
+
+    def kept(self, heads: Sequence[SignedHead]) -> None:
+        """Say that the heads kept with the lines are of one trail, and in order."""
+        if any(h.head.trail != self._trail for h in heads):
             self.faults.append(Fault(0, "a head of another trail"))
+        if any(one.head.seq > next_.head.seq for one, next_ in pairwise(heads)):
+            self.faults.append(Fault(0, "the heads are not in order"))
 
     def signatures(self, asked: Sequence[SignedHead]) -> None:
         """Verify these heads' signatures."""
         for head in asked:
             if not self._holds(head):
                 self.faults.append(Fault(head.head.seq, "the signature of the head over it does not verify"))
+
+    def witnesses(self, heads: Sequence[SignedHead]) -> None:
+        """Verify these heads' signatures: one that does not hold says nothing about the lines, for or against."""
+        if any(h.head.trail != self._trail or not self._holds(h) for h in heads):
+            self.faults.append(Fault(0, "the witness is of another trail, or by a key that was not named"))
 
     def lines(self) -> None:
         """Say from which line on the lines are not those that were signed, and which are missing."""
@@ -297,7 +307,6 @@ _FIELDS = _ASKED | frozenset(  # others are allowed, and slower
         "dataset",
         "delta",
         "digest",
-        "documents",
         "epsilon",
         "event",
         "level",

@@ -18,14 +18,14 @@ from typing import TypeVar
 from dp_accounting import DpEvent
 
 from privacy.accounting.events import from_json, to_json
-from privacy.books import approvals, derived, fingerprint, joining, releases
+from privacy.books import approvals, derived, fingerprint, joining, matching, releases
 from privacy.books.accounts import Account, cost_at, find, fresh, listed
 from privacy.books.approvals import Approval
 from privacy.books.book import Book, Clock, Writer
 from privacy.books.deciding import Decider
 from privacy.books.releases import Receipt, Release
 from privacy.books.schema import connect
-from privacy.books.statement import Decision, Share, Statement, statement
+from privacy.books.statement import Caps, Decision, Share, Statement, statement
 from privacy.limits import NO_LIMITS, Limits
 from privacy.occasion import Occasion
 from privacy.policy import Budget
@@ -36,7 +36,7 @@ from privacy.units import Level
 __all__ = ["Account", "Decision", "Entry", "Ledger", "Receipt", "Share", "Statement"]
 
 T = TypeVar("T")
-_NOTED = frozenset({"policy", "roster", "started", "documents"})
+_NOTED = frozenset({"policy", "roster", "started"})
 _CHUNK = 1000  # lines read at once
 _REMEMBERED = 4096  # events that were priced
 _LINES = "SELECT seq, line FROM entries WHERE seq > ? ORDER BY seq LIMIT ?"
@@ -167,9 +167,9 @@ class Ledger:
         self._writer.run(lambda book: releases.keep_receipt(book, session, number, answer, signature, partner))
 
     def note(self, kind: str, fields: Mapping[str, Field]) -> int:
-        """Write down that a policy, a roster or data was read, or that a daemon started; return the line's number."""
+        """Write down that a policy or a roster was read, or that a daemon started; return the line's number."""
         if kind not in _NOTED:
-            raise ValueError("a note is about a policy, a roster, documents or a start")
+            raise ValueError("a note is about a policy, a roster or a start")
         return self._writer.run(lambda book: book.append(kind, fields))
 
     def head(self) -> Head:
@@ -206,10 +206,10 @@ class Ledger:
             of = (f["session"], f["number"], f["collaboration"], Level(f["level"]), f["partner"], f.get("event"))
             yield Entry(f["seq"], f["at"], *of)
 
-    def statement(self, account: Account) -> Statement:
-        """Return what the account has spent, by the filter's own sum, and whose share is what."""
+    def statement(self, account: Account, caps: Caps | None = None) -> Statement:
+        """Return what the account has spent, by the filter's own sum, and whose share is what, under `caps`."""
         with self._read() as db:
-            return statement(db, account)
+            return statement(db, account, caps)
 
     def events(self, account: Account) -> dict[str, int]:
         """Return every event charged to the account, as canonical JSON, and how often; in order of appearance."""
@@ -222,11 +222,23 @@ class Ledger:
         with self._read() as db:
             return listed(db)
 
+    def contradiction(self) -> str:
+        """Return in words what the ledger decides by and its own lines do not bear out; "" if it was not changed.
+
+        It reads every line. Raises: LedgerUnavailable.
+        """
+        try:
+            with self._read() as db:
+                return "; ".join(matching.contradictions(db))
+        except LedgerUnavailable:
+            raise
+        except (ValueError, TypeError, LookupError, ArithmeticError, Refused) as wrong:
+            return f"what is there, no ledger writes ({type(wrong).__name__})"
+
     def require_totals(self) -> None:
-        """Return if every account's sum is that of its lines' events. Raises: LedgerUnavailable if it was changed."""
-        with self._read() as db:
-            if any(not joining.adds_up(db, account) for account in listed(db)):
-                raise LedgerUnavailable(f"{self._file.name}: a total is not the sum of its lines")
+        """Return if budgets, sums and approvals are those of its lines. Raises: LedgerUnavailable if changed."""
+        if wrong := self.contradiction():
+            raise LedgerUnavailable(f"{self._file.name}: {wrong}")
 
     def recognise(self, name: str, documents: Iterable[str]) -> tuple[str, ...]:
         """Return the data set that holds these documents, and all others that share one: the account, and `also`.

@@ -241,13 +241,16 @@ class Policy:
         permission = self.permission(occasion)
         yield from misses(permission.named, _asked(occasion, True, True, None, Kind.KEYS, at))
         alone = 0 if local_noise else max(3, colluding + 2)
-        for crowd, least in (
-            (smallest_crowd, permission.smallest_crowd),
-            (occasion.crowd, smallest_crowd),
-            (smallest_crowd, alone),
-        ):
-            if crowd < least:
-                yield CrowdTooSmall(f"{crowd} members, the policy asks for {least}")
+        if smallest_crowd < permission.smallest_crowd:
+            asked_for = f"the policy asks for {permission.smallest_crowd}"
+            yield CrowdTooSmall(f"terms for sums of {smallest_crowd} members, {asked_for}")
+        if occasion.crowd < smallest_crowd:
+            yield CrowdTooSmall(f"{occasion.crowd} members, the terms of the sum ask for {smallest_crowd}")
+        if smallest_crowd < alone:
+            yield CrowdTooSmall(
+                f"terms for sums of {smallest_crowd} members, {colluding} of them colluding: where a member's own"
+                f" noise is not enough by itself, it takes {alone}"
+            )
         if colluding < permission.colluding:
             yield LevelForbidden(f"terms for {colluding} colluding, the policy asks for {permission.colluding}")
         if attempts > permission.attempts:

@@ -31,7 +31,6 @@ KINDS = frozenset(
         "started",
         "approved",
         "withdrawn",
-        "documents",
     }
 )
 GENESIS = bytes(32)  # what the first line is linked to

@@ -1,6 +1,8 @@
 """Say what a guarantee protects: levels, units, neighbouring relations, and how an epsilon is printed."""
 
+import math
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from enum import Enum
 
 
@@ -62,6 +64,40 @@ class Guarantee:
     def __str__(self) -> str:
         """Return one line that never shows an epsilon without its delta, unit, relation and accountant."""
         return (
-            f"epsilon {self.epsilon:.2f} at delta {self.delta:g}, per {self.unit.value}, "
+            f"epsilon {rounded_up(self.epsilon)} at delta {self.delta:g}, per {self.unit.value}, "
             f"{self.relation.value}, by {self.accountant}"
         )
+
+
+def rounded_up(epsilon: float, digits: int = 2) -> str:
+    """Return an upper bound as it is printed: never below itself."""
+    return _rounded(epsilon, digits, ROUND_CEILING)
+
+
+def rounded_down(epsilon: float, digits: int = 2) -> str:
+    """Return what is left as it is printed: never above itself."""
+    return _rounded(epsilon, digits, ROUND_FLOOR)
+
+
+def _rounded(number: float, digits: int, how: str) -> str:
+    if not math.isfinite(number):
+        return str(number)
+    return str(Decimal(repr(float(number))).quantize(Decimal(1).scaleb(-digits), how))
+
+
+def assumed(unit: Unit, record_tokens: int) -> tuple[str, ...]:
+    """Return what the ledger's epsilon for this unit rests on."""
+    of_a_record = f"a record is {record_tokens} tokens of one document"
+    return _ASSUMED_OF_MEMBERS if unit is Unit.MEMBER else (of_a_record, *_ASSUMED_OF_RECORDS)
+
+
+_ASSUMED_OF_RECORDS = (
+    "the declared number of records is public",
+    "records are sampled independently (Poisson)",
+    "no record is held by two members",
+)
+_ASSUMED_OF_MEMBERS = (
+    "this member's vector is there, or all zeros with its noise",
+    "in each sum as many honest members as the policy counts on (smallest_crowd less colluding) add their noise,"
+    " and tell nobody what it was",
+)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from client.adapter import save
 from client.card import Card
 from client.model import Base
-from privacy.units import Guarantee
+from privacy.units import Guarantee, Unit
 from simulations.experiment import Experiment
 from simulations.shape import is_whole, layout_for, trained
 
@@ -37,7 +37,8 @@ def save_adapter(
         ("members in each round's mean", ", ".join(map(str, answered))),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    card = Card(experiment.name, experiment.model_path, base.digest, facts, tuple(guarantees.items()))
+    promise, given = _promise(experiment), tuple(guarantees.items())
+    card = Card(experiment.name, experiment.model_path, base.digest, facts, given, promise)
     if is_whole(experiment):
         trained(experiment, base, adapter).save_pretrained(folder)
         base.tokenizer.save_pretrained(folder)
@@ -52,5 +53,24 @@ def _sum(experiment: Experiment) -> str:
         return "UNSAFE plain sum: the coordinator saw every member's contribution by itself"
     return (
         f"secure ({terms.mode.value}), at least {terms.smallest_crowd} members, at most {terms.colluding} of them"
-        " colluding with the coordinator; a sum without noise has no epsilon"
+        " colluding with the coordinator"
+        + "; a sum without noise has no epsilon"
+        * (experiment.privacy.epsilon is None)
+    )
+
+
+def _promise(experiment: Experiment) -> str:
+    """Return what the order asks of every member; whether it was kept, that member's own ledger shows."""
+    privacy, rounds = experiment.privacy, experiment.collaboration.rounds
+    if privacy.epsilon is None:
+        return "The order asked for no noise: what each member sent is a disclosure, and no epsilon describes it."
+    of, relation, where = privacy.unit.value, "add-or-remove", ""
+    if privacy.unit is Unit.RECORD:
+        of += f" ({experiment.training.record_tokens} tokens of one document)"
+    if privacy.unit is Unit.MEMBER:
+        relation, where = "zero-out", ", each its share, so that only the sum has all of it"
+    return (
+        f"The order asks every member for at most epsilon {privacy.epsilon:g} at delta {privacy.delta:g} over all"
+        f" {rounds} rounds, per {of}, {relation}: calibrated and charged by each member's own accountant, and the"
+        f" noise added at home, before anything left{where}."
     )

@@ -175,9 +175,9 @@ class _Trial:
     def _approved(self) -> bool:
         """Say whether something of this kind was approved and is not used: its terms are compared when it is."""
         asked = self.occasion
-        of = (asked.partner, asked.collaboration, asked.level, asked.purpose)
+        of = (asked.partner, asked.collaboration, asked.level, asked.purpose, asked.summed)
         free = [a for a in self.ledger.approvals("approved") if a.session is None]
-        return any((a.partner, a.collaboration, a.level, a.purpose) == of for a in free)
+        return any((a.partner, a.collaboration, a.level, a.purpose, a.summed) == of for a in free)
 
     def _of_the_ledger(self, cost: Cost) -> Iterator[Exception]:
         """Yield what the account, or this partner's share of it, would refuse of the whole run."""

@@ -76,6 +76,8 @@ def demo(file: Path, folder: Path, console: Console, json_file: Path | None = No
     console.print(
         f"report: {folder / 'report.html'}   adapter: {folder / 'adapter'}   (for PeftModel.from_pretrained)"
     )
+    home = folder / "nodes" / experiment.members[0].name
+    console.print(f"each member's home is still there to be looked at: parley member ledger {home}")
     return comparison
 
 

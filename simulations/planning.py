@@ -11,7 +11,7 @@ from rich.table import Table
 
 from client.declared import declare
 from client.model import load_base
-from privacy.units import Relation, Unit
+from privacy.units import Relation, Unit, rounded_up
 from protocols.secure_sum.terms import Mode
 from simulations.collaborations.run import Plan
 from simulations.experiment import load_experiment
@@ -45,8 +45,8 @@ def show(plan: Plan, console: Console) -> None:
     ):
         table.add_column(heading, justify="left" if heading == "member" else "right")
     for m in plan.members:
-        spent = f"{m.guarantee.epsilon:.3f}" if m.guarantee else "none: a disclosure"
-        tight = f"{m.tight:.3f}" if m.tight is not None else ""
+        spent = rounded_up(m.guarantee.epsilon, 3) if m.guarantee else "none: a disclosure"
+        tight = rounded_up(m.tight, 3) if m.tight is not None else ""
         noise = f"{m.noise_multiplier:.4f}" if m.noise_multiplier else "0"
         table.add_row(m.name, str(m.records), f"{m.rate:.5f}", noise, spent, tight)
     console.print(table)

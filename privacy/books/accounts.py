@@ -260,15 +260,18 @@ def _close_minute(book: Book, share: HeldShare) -> None:
 
 
 def listed(db: sqlite3.Connection) -> tuple[Account, ...]:
-    """Return every open account, with the budget it was opened with."""
+    """Return every open account, with the budget it was opened with. Raises: LedgerUnavailable."""
     rows = db.execute(
         "SELECT dataset, epsilon, delta, unit, relation, orders, record_tokens, reserved, most_disclosures"
         " FROM accounts ORDER BY id"
     )
-    return tuple(
-        Account(d, Budget(e, delta, Unit(u), Relation(r), _numbers(o), tokens, reserved, most))
-        for d, e, delta, u, r, o, tokens, reserved, most in rows
-    )
+    try:
+        return tuple(
+            Account(d, Budget(e, delta, Unit(u), Relation(r), _numbers(o), tokens, reserved, most))
+            for d, e, delta, u, r, o, tokens, reserved, most in rows
+        )
+    except (ValueError, TypeError):
+        raise LedgerUnavailable("an account was changed to what is none") from None
 
 
 def _opened(held: Held, budget: Budget) -> dict[str, Field]:

@@ -2,13 +2,18 @@
 
 import hashlib
 import sqlite3
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from privacy.books.book import Book
 from privacy.occasion import Occasion
 from privacy.refusal import NotApproved, Refused
 from privacy.units import Level
 
+_SELECT = (
+    "SELECT id, at, state, partner, collaboration, level, purpose, plan, session, crowd, summed, cost FROM approvals"
+)
 MOST_WAITING = 20  # of one partner: it may not fill the operator's list, nor the disk
 LONGEST_PLAN = 4096
 
@@ -18,7 +23,9 @@ class Approval:
     """Show what a partner asked leave for. It serves one session, the first that uses it: `session`, or None.
 
     `state` is pending, approved or withdrawn; `plan` holds the public terms of the work as JSON, and is the
-    partner's own text: to be shown escaped, and never obeyed.
+    partner's own text: to be shown escaped, and never obeyed. `cost`, `crowd` and `summed` are this home's own: what
+    it would cost by the account's count when it was asked for, of how many members, and whether within a secure sum;
+    None where an older ledger did not say.
     """
 
     id: int
@@ -30,6 +37,9 @@ class Approval:
     purpose: str
     plan: str
     session: str | None
+    crowd: int | None = None
+    summed: bool | None = None
+    cost: str | None = None
 
     @property
     def digest(self) -> str:
@@ -42,10 +52,11 @@ def plan_digest(plan: str) -> str:
     return hashlib.sha256(plan.encode()).hexdigest()
 
 
-def awaited(book: Book, occasion: Occasion) -> NotApproved | None:
+def awaited(book: Book, occasion: Occasion, cost: Callable[[], str]) -> NotApproved | None:
     """Return None if the operator has approved this; otherwise see to it that it is listed, and return the refusal.
 
-    It is returned and not raised, so that the transaction stands and the list has it. Raises: Refused.
+    What is approved is these terms, for this purpose, in a secure sum or by itself. The refusal is returned and not
+    raised, so that the transaction stands and the list has it. Raises: Refused.
     """
     if len(occasion.plan.encode()) > LONGEST_PLAN:
         raise Refused(f"terms of more than {LONGEST_PLAN} bytes")
@@ -55,19 +66,19 @@ def awaited(book: Book, occasion: Occasion) -> NotApproved | None:
         book.db.execute("UPDATE approvals SET session = ? WHERE id = ?", (occasion.session, usable[0].id))
         return None
     if not any(a.state == "pending" for a in known):
-        _list(book, occasion)
+        _list(book, occasion, cost())
     return NotApproved("the operator has to approve this collaboration first")
 
 
 def approvals(db: sqlite3.Connection, state: str | None = None) -> tuple[Approval, ...]:
     """Return all that were asked for, or those in one state."""
-    found = map(_approval, db.execute("SELECT * FROM approvals ORDER BY id"))
+    found = map(_approval, db.execute(f"{_SELECT} ORDER BY id"))
     return tuple(a for a in found if state in (None, a.state))
 
 
 def settle(book: Book, number: int, state: str) -> Approval:
     """Approve or withdraw one, with a line in the trail. Raises: Refused if there is none of this number."""
-    row = book.db.execute("SELECT * FROM approvals WHERE id = ?", (number,)).fetchone()
+    row = book.db.execute(f"{_SELECT} WHERE id = ?", (number,)).fetchone()
     if row is None:
         raise Refused(f"nothing of number {number} was asked for")
     asked = _approval(row)
@@ -75,38 +86,38 @@ def settle(book: Book, number: int, state: str) -> Approval:
         book.db.execute("UPDATE approvals SET state = ? WHERE id = ?", (state, number))
         fields = {"partner": asked.partner, "collaboration": asked.collaboration, "level": asked.level.value}
         said = {"purpose": asked.purpose or None, "plan": asked.digest, "approval": number, "session": asked.session}
-        book.append(state, fields | said)
-    return _approval((*row[:2], state, *row[3:]))
+        book.append(state, fields | said | {"crowd": asked.crowd, "summed": asked.summed, "cost": asked.cost})
+    return replace(asked, state=state)
 
 
 def _of(db: sqlite3.Connection, occasion: Occasion) -> tuple[Approval, ...]:
     rows = db.execute(
-        "SELECT * FROM approvals WHERE partner = ? AND collaboration = ? AND level = ?"
-        " AND purpose = ? AND plan = ? ORDER BY id",
-        (occasion.partner, occasion.collaboration, occasion.level.value, occasion.purpose, occasion.plan),
+        f"{_SELECT} WHERE partner = ? AND collaboration = ? AND level = ? AND purpose = ? AND plan = ?"
+        " AND summed = ? ORDER BY id",
+        _bound(occasion),
     )
     return tuple(map(_approval, rows))
 
 
-def _list(book: Book, occasion: Occasion) -> None:
+def _list(book: Book, occasion: Occasion, cost: str) -> None:
     waiting = book.db.execute(
         "SELECT count(*) FROM approvals WHERE partner = ? AND state = 'pending'", (occasion.partner,)
     ).fetchone()[0]
     if waiting < MOST_WAITING:
         book.db.execute(
-            "INSERT INTO approvals (at, state, partner, collaboration, level, purpose, plan)"
-            " VALUES (?, 'pending', ?, ?, ?, ?, ?)",
-            (
-                book.at,
-                occasion.partner,
-                occasion.collaboration,
-                occasion.level.value,
-                occasion.purpose,
-                occasion.plan,
-            ),
+            "INSERT INTO approvals (at, state, partner, collaboration, level, purpose, plan, summed, crowd, cost)"
+            " VALUES (?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?)",
+            (book.at, *_bound(occasion), occasion.crowd, cost),
         )
 
 
-def _approval(row: tuple[int, str, str, str, str, str, str, str, str | None]) -> Approval:
-    number, at, state, partner, collaboration, level, purpose, plan, session = row
-    return Approval(number, at, state, partner, collaboration, Level(level), purpose, plan, session)
+def _bound(occasion: Occasion) -> tuple[str | bool, ...]:
+    """Return what an approval is for, and for nothing else."""
+    whose = (occasion.partner, occasion.collaboration, occasion.level.value)
+    return (*whose, occasion.purpose, occasion.plan, occasion.summed)
+
+
+def _approval(row: tuple[Any, ...]) -> Approval:
+    number, at, state, partner, collaboration, level, purpose, plan, session, crowd, summed, cost = row
+    asked = (number, at, state, partner, collaboration, Level(level), purpose, plan, session)
+    return Approval(*asked, crowd, None if summed is None else bool(summed), cost)

@@ -87,7 +87,7 @@ def derive(book: Book, derived: Derived) -> Receipt | NotApproved:
     if derived.limits.epsilon is not None:
         raise Refused("this partner has a share of epsilon, and what is derived was charged to no share")
     if derived.limits.approval:
-        refusal = awaited(book, occasion)
+        refusal = awaited(book, occasion, lambda: "nothing: it was charged when it was made")
         if refusal is not None:
             return refusal
     share = _share(book, derived)

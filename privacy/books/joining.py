@@ -5,10 +5,9 @@ not count yet; from then on both are charged together.
 """
 
 import sqlite3
-from dataclasses import dataclass
 
-from privacy.accounting.accountant import ZERO, Cost
-from privacy.books.accounts import Account, Held, add_to_account, add_to_share, cost_at, find, share_of, total_of
+from privacy.accounting.accountant import ZERO
+from privacy.books.accounts import Held, add_to_account, add_to_share, cost_at, share_of
 from privacy.books.book import Book
 
 _TAKEN_OVER = (
@@ -20,12 +19,6 @@ _GROUPED = (
     " FROM entries e JOIN shares s ON s.id = e.share WHERE e.seq IN (SELECT seq FROM charged_to WHERE"
     " account = :other EXCEPT SELECT seq FROM charged_to WHERE account = :held) GROUP BY 1, 2, 3, 4"
 )
-_ALL = (
-    "SELECT s.partner, s.level, s.collaboration, json_extract(e.line, '$.event'), count(*)"
-    " FROM charged_to c JOIN entries e ON e.seq = c.seq JOIN shares s ON s.id = e.share WHERE c.account = ?"
-    " GROUP BY 1, 2, 3, 4"
-)
-_KEPT = "SELECT partner, level, collaboration, nats, extra, charges, disclosures FROM shares WHERE account = ?"
 _EVENTS = (
     "SELECT json_extract(line, '$.event') AS event, count(*) FROM entries WHERE kind = 'charged'"
     " AND seq IN (SELECT seq FROM charged_to WHERE account = ?) GROUP BY event ORDER BY min(seq)"
@@ -47,37 +40,6 @@ def joined(book: Book, accounts: list[Held]) -> list[Held]:
 def events_of(db: sqlite3.Connection, account: int) -> dict[str, int]:
     """Return every event that the account was charged, as canonical JSON, and how often."""
     return dict(db.execute(_EVENTS, (account,)).fetchall())
-
-
-def adds_up(db: sqlite3.Connection, account: Account) -> bool:
-    """Return whether the sums and counts of the account, and of each share of it, are those of its lines."""
-    held = find(db, account.dataset, account.budget)
-    if held is None:
-        return False
-    whole, shares = _Sum(ZERO(held.judge.orders)), dict[tuple[object, ...], _Sum]()
-    for partner, level, collaboration, event, count in db.execute(_ALL, (held.id,)):
-        one = _Sum(ZERO(held.judge.orders), 0, count)
-        if event is not None:
-            one = _Sum(cost_at(event, held) * count, count, 0)
-        whose = (partner, level, collaboration)
-        whole, shares[whose] = whole + one, shares.get(whose, _Sum(ZERO(held.judge.orders))) + one
-    kept = {tuple(row[:3]): _Sum(total_of(*row[3:5]), *row[5:]) for row in db.execute(_KEPT, (held.id,))}
-    return whole == _Sum(held.total, held.charges, held.disclosures) and kept == {
-        whose: shares.get(whose, _Sum(ZERO(held.judge.orders))) for whose in kept.keys() | shares.keys()
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class _Sum:
-    """Hold what releases come to."""
-
-    total: Cost
-    charges: int = 0
-    disclosures: int = 0
-
-    def __add__(self, other: "_Sum") -> "_Sum":
-        """Return what both come to."""
-        return _Sum(self.total + other.total, self.charges + other.charges, self.disclosures + other.disclosures)
 
 
 def _absorb(book: Book, held: Held, other: Held) -> Held:

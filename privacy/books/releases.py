@@ -16,7 +16,9 @@ from privacy.books.accounts import (
     add_bytes,
     add_to_share,
     cost_at,
+    find,
     found_or_opened,
+    fresh,
     require_count,
     require_epsilon,
     require_rate,
@@ -26,6 +28,7 @@ from privacy.books.accounts import (
 from privacy.books.approvals import awaited, plan_digest
 from privacy.books.book import DAY, Book
 from privacy.books.joining import joined
+from privacy.books.statement import guarantee
 from privacy.limits import Limits
 from privacy.occasion import Occasion
 from privacy.refusal import NotApproved, RateExceeded, Refused
@@ -37,6 +40,7 @@ MOST_SAID_A_DAY = 50_000  # messages of keys, to one partner at one level by one
 _MOST_PARTNERS = 64  # with a count of their own; the others share one
 _APART = frozenset({Kind.COUNT.value, Kind.METRIC.value, Kind.TIMING.value, Kind.CAPABILITY.value})
 _ANSWER, _EMITTED, _RECEIPT = "answer", "emitted", "receipt"
+_AS_PAID = ("account", "summed", "crowd", "members", "plan", "purpose", "redaction")  # the letter knows of no sum
 _AFTER = frozenset({_EMITTED, _RECEIPT})
 
 
@@ -98,7 +102,7 @@ def enter(book: Book, release: Release) -> Receipt | NotApproved:
         _require_same(known, release)
         return Receipt(known.seq, *release.occasion.key, release.event)
     if release.limits.approval:
-        refusal = awaited(book, release.occasion)
+        refusal = awaited(book, release.occasion, lambda: _price(book, release, "this letter alone"))
         if refusal is not None:
             return refusal
     share = _said(book, release) if release.kind == "said" else _charged(book, release)
@@ -114,7 +118,7 @@ def rehearse(book: Book, release: Release) -> NotApproved | None:
     if release.slot in slots:
         return None
     if release.limits.approval:
-        refusal = awaited(book, release.occasion)
+        refusal = awaited(book, release.occasion, lambda: _price(book, release, "the whole run"))
         if refusal is not None:
             return refusal
     book.rehearse(lambda book: _charged(book, release))
@@ -131,13 +135,13 @@ def emit(
     known = slots.get(_EMITTED)
     if known is not None and known.fields["answer"] != answer.hex():
         raise Refused("another answer has left on this occasion")
-    release = next((slots[slot] for slot in slots if slot not in _AFTER), None)
+    release = slots.get(_ANSWER) or next((slots[slot] for slot in slots if slot not in _AFTER), None)
     if release is None:
         raise Refused("nothing was charged, disclosed or said on this occasion")
     if known is None:
         if release.share is not None:
             add_bytes(book, release.share, size)
-        fields = common(occasion) | {"account": release.fields["account"]}
+        fields = common(occasion) | {name: release.fields.get(name) for name in _AS_PAID}
         fields |= {"asked": asked.hex(), "answer": answer.hex(), "size": size}
         book.append("emitted", fields, _EMITTED, occasion.key, release.share)
     return signed(book, sign, key)
@@ -219,6 +223,15 @@ def _charged(book: Book, release: Release) -> tuple[int, list[int]]:
         for held, share, cost in zip(accounts, shares, costs, strict=True)
     ]
     return ids[0], [held.id for held in accounts[1:]]
+
+
+def _price(book: Book, release: Release, of: str) -> str:
+    """Return what the release costs by the account's own count, to be read by whoever approves it."""
+    account = release.account
+    if release.event is None:
+        return "no epsilon: a disclosure"
+    held = find(book.db, account.dataset, account.budget) or fresh(account.dataset, account.budget)
+    return f"{guarantee(account, held, cost_at(release.event, held))}, for {of}"
 
 
 def _require(book: Book, release: Release, held: Held, share: HeldShare) -> Cost:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from privacy.refusal import LedgerUnavailable
 
-VERSION = 2
+VERSION = 3
 _TABLES = """
 CREATE TABLE trail (
   one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, secret BLOB NOT NULL,
@@ -45,13 +45,15 @@ CREATE TABLE refusals (
   partner TEXT PRIMARY KEY, hour INTEGER NOT NULL, lines INTEGER NOT NULL, folded INTEGER NOT NULL);
 CREATE TABLE approvals (
   id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, state TEXT NOT NULL, partner TEXT NOT NULL,
-  collaboration TEXT NOT NULL, level TEXT NOT NULL, purpose TEXT NOT NULL, plan TEXT NOT NULL, session TEXT);
+  collaboration TEXT NOT NULL, level TEXT NOT NULL, purpose TEXT NOT NULL, plan TEXT NOT NULL, session TEXT,
+  crowd INTEGER, summed INTEGER, cost TEXT);
 CREATE INDEX approvals_of ON approvals (partner, collaboration, level);
 CREATE TABLE datasets (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE names (name TEXT PRIMARY KEY, dataset INTEGER NOT NULL REFERENCES datasets (id)) WITHOUT ROWID;
 CREATE TABLE fingerprints (
   print BLOB NOT NULL, dataset INTEGER NOT NULL, PRIMARY KEY (print, dataset)) WITHOUT ROWID;
 """
+_SINCE_2 = "ALTER TABLE approvals ADD COLUMN {}"
 _APPEND_ONLY = ("entries", "belongs", "heads")
 _TRIGGER = """CREATE TRIGGER {0}_{1} BEFORE {1} ON {0} BEGIN SELECT RAISE(ABORT, 'append only'); END;"""
 
@@ -81,10 +83,14 @@ def _version(db: sqlite3.Connection) -> int:
 
 
 def _lay_out(db: sqlite3.Connection) -> None:
-    if _version(db) != 0:
+    if _version(db) not in (0, 2):
         return
     db.execute("BEGIN IMMEDIATE")
-    if _version(db) == 0:  # another process may have been first
+    if _version(db) == 2:  # what was approved under it waits anew: nobody saw what it costs
+        for column in ("crowd INTEGER", "summed INTEGER", "cost TEXT"):
+            db.execute(_SINCE_2.format(column))
+        db.execute(f"PRAGMA user_version={VERSION}")
+    elif _version(db) == 0:  # another process may have been first
         triggers = [_TRIGGER.format(table, verb) for table in _APPEND_ONLY for verb in ("UPDATE", "DELETE")]
         for statement in (*_TABLES.split(";\n"), *triggers):
             if statement.strip():

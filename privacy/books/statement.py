@@ -1,16 +1,19 @@
 """State what an account has spent, to whom, and how many more releases it allows."""
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from privacy.accounting.accountant import NAME
-from privacy.books.accounts import Account, Held, cost_at, find, fresh, total_of
-from privacy.units import Guarantee, Level, Unit
+from privacy.accounting.accountant import NAME, Cost
+from privacy.books.accounts import Account, Held, Whose, cost_at, find, fresh, total_of
+from privacy.units import Guarantee, Level, assumed
 
 _SHARES = (
     "SELECT partner, level, collaboration, nats, extra, charges, disclosures, bytes, epsilon, last_event FROM shares"
     " WHERE account = ? ORDER BY partner, level, collaboration"
 )
+Caps = Mapping[Whose, float | None]
+"""Bound each share's epsilon; None does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +58,21 @@ class Decision:
     limit: float
 
 
-def statement(db: sqlite3.Connection, account: Account) -> Statement:
-    """Return the account's statement, by the filter's own sum."""
+def statement(db: sqlite3.Connection, account: Account, caps: Caps | None = None) -> Statement:
+    """Return the account's statement, by the filter's own sum.
+
+    `caps` say what bounds each share now; whoever is not in them may get nothing. Without them it is what bounded it
+    at its last release.
+    """
     held = find(db, account.dataset, account.budget) or fresh(account.dataset, account.budget)
-    spent = _guarantee(account, held)
-    shares = tuple(_share(held, *row) for row in db.execute(_SHARES, (held.id,)).fetchall())
+    spent = guarantee(account, held, held.total)
+    shares = tuple(_share(held, caps, *row) for row in db.execute(_SHARES, (held.id,)).fetchall())
     return Statement(account.dataset, spent, held.epsilon, held.charges, held.disclosures, shares)
 
 
 def _share(
     held: Held,
+    caps: Caps | None,
     partner: str,
     level: str,
     collaboration: str,
@@ -76,39 +84,27 @@ def _share(
     limit: float | None,
     event: str | None,
 ) -> Share:
-    total = total_of(nats, extra)
-    more = None
+    if caps is not None:
+        limit = caps.get((partner, level, collaboration), 0.0)
+    total, more = total_of(nats, extra), None
     if event is not None:
         cost = cost_at(event, held)
         more = held.judge.room(held.total, held.epsilon, cost)
-        more = more if limit is None else min(more, held.judge.room(total, limit, cost))
+        if limit is not None:
+            more = min(more, held.judge.room(total, limit, cost) if limit > 0 else 0)
     spent = held.judge.epsilon(total)
     return Share(partner, Level(level), collaboration, spent, limit, charges, disclosures, size, event, more)
 
 
-def _guarantee(account: Account, held: Held) -> Guarantee:
+def guarantee(account: Account, held: Held, cost: Cost) -> Guarantee:
+    """Return what `cost` promises by this account's own sum, and what that rests on."""
     budget, orders = account.budget, ", ".join(f"{a:g}" for a in held.judge.orders)
     return Guarantee(
-        epsilon=held.judge.epsilon(held.total),
+        epsilon=held.judge.epsilon(cost),
         delta=held.judge.delta,
         unit=budget.unit,
         relation=budget.relation,
         accountant=f"{NAME} ({orders})",
-        assumptions=_ASSUMED.get(budget.unit, ())
-        or (f"a record is {budget.record_tokens} tokens of one document", *_OF_RECORDS),
+        assumptions=assumed(budget.unit, budget.record_tokens),
         not_covered=("who takes part and when", "what the operator tells outside this software"),
     )
-
-
-_OF_RECORDS = (
-    "the declared number of records is public",
-    "records are sampled independently (Poisson)",
-    "no record is held by two members",
-)
-_ASSUMED = {
-    Unit.MEMBER: (
-        "this member's vector is there, or all zeros with its noise",
-        "in each sum as many honest members as the policy counts on (smallest_crowd less colluding) add their noise,"
-        " and tell nobody what it was",
-    )
-}

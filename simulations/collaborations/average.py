@@ -17,7 +17,7 @@ from privacy.config import ConfigError
 from privacy.distributed import least_noise_multiplier, sum_event
 from privacy.policy import Budget
 from privacy.refusal import LevelForbidden
-from privacy.units import Guarantee, Relation, Unit
+from privacy.units import Guarantee, Relation, Unit, assumed
 from protocols.faults import PeerError
 from protocols.secure_sum.terms import Terms
 from protocols.weights.average import WIRE, Average, Averaged, Contribute, Contributed
@@ -265,7 +265,7 @@ def _member_plan(
         recipe.unit,
         Relation.ADD_OR_REMOVE,
         f"{NAME} ({orders[0]:g})",
-        (f"a record is {recipe.record_tokens} tokens of one document", "records are sampled independently (Poisson)"),
+        assumed(recipe.unit, recipe.record_tokens),
         (),
     )
     return MemberPlan(name, records, rate, noise, guarantee, certify([event], recipe.delta).epsilon)

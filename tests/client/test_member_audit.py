@@ -18,8 +18,10 @@ from client.audit import check_proof, export, reconcile, verify
 from client.audit_cli import audit
 from client.folder import Folder
 from client.init import Wishes, init
-from client.opening import identity_of
+from client.opening import identity_of, open_home
+from client.settings import Settings
 from client.trails import opened, read_export
+from privacy.config import ConfigError
 from privacy.ledger import Account, Ledger
 from privacy.occasion import Occasion, mark
 from privacy.policy import Budget
@@ -305,7 +307,9 @@ def test_two_members_that_were_told_the_same_agree(
     home: Home, bank: Home, coordinator: Identity, tmp_path: Path
 ) -> None:
     bank.answer(coordinator, range(4), "bank")
-    assert reconcile(home.root, bank.root) == (4, ())
+    found = reconcile(home.root, bank.root)
+    assert (found.both, found.differences) == (4, ())
+    assert [(d.number, d.what) for d in found.alone] == [(4, "only clinic has it"), (5, "only clinic has it")]
     told = parley("reconcile", _exported(home, tmp_path), bank.root)
     assert told.exit_code == 0
     assert "on 4 occasions" in told.output
@@ -322,8 +326,9 @@ def test_a_coordinator_that_tells_two_members_different_things_is_found(
 ) -> None:
     home.answer(coordinator, range(2), "clinic", "t", **({"purpose": "x", "members": ("bank",)} | {}))
     bank.answer(coordinator, range(2), "bank", "t", **({"purpose": "x", "members": ("bank",)} | change))
-    both, differences = reconcile(home.root, bank.root)
-    assert both == 2
+    found = reconcile(home.root, bank.root)
+    differences = found.differences
+    assert found.both == 2
     assert [(d.session, d.number) for d in differences] == [("t", 0), ("t", 1)]
     assert next(iter(change)) in differences[0].what
     assert parley("reconcile", home.root, bank.root).exit_code == 1
@@ -339,16 +344,16 @@ def test_a_receipt_that_the_coordinator_did_not_sign_is_found(home: Home, bank: 
         ledger.emit(occasion, bytes(32), answer, 10, lambda d: bank.identity.sign(HEAD_LABEL, d), bank.key)
         told = taken_bytes("s", 0, "court", answer)  # a receipt for another member
         ledger.receipt(occasion.session, 0, answer, coordinator.sign(TAKEN, told), partner)
-    _, differences = reconcile(home.root, bank.root)
+    differences = reconcile(home.root, bank.root).differences
     assert [d.what for d in differences] == ["bank: a receipt whose signature does not verify"]
 
 
 def test_what_is_reconciled_is_verified_first(home: Home, bank: Home, coordinator: Identity) -> None:
     bank.answer(coordinator, range(4), "bank")
     bank.tamper("DELETE FROM entries WHERE seq = 3")
-    _, differences = reconcile(home.root, bank.root)
+    differences = reconcile(home.root, bank.root).differences
     assert differences[0].what.startswith("bank: the trail is not sound: line 3")
-    assert reconcile(home.root, bank.root, [home.identity.public])[1]
+    assert reconcile(home.root, bank.root, [home.identity.public]).differences
 
 
 def test_two_homes_on_one_ledger_are_told_apart_and_both_keys_have_to_be_named(
@@ -362,7 +367,8 @@ def test_two_homes_on_one_ledger_are_told_apart_and_both_keys_have_to_be_named(
     assert told.exit_code == 1
     assert f"signed by {ward.key}, which was not named" in told.output
     keys = [home.identity.public, ward.identity.public]
-    assert reconcile(home.root, ward.root, keys) == (6, ())
+    found = reconcile(home.root, ward.root, keys)
+    assert (found.both, found.differences, found.alone) == (6, (), ())
 
 
 def test_an_export_is_under_one_signature_to_its_last_line_and_nothing_forged_is_signed(
@@ -376,3 +382,121 @@ def test_an_export_is_under_one_signature_to_its_last_line_and_nothing_forged_is
     assert parley("export", home.root, "--out", tmp_path / "forged.jsonl").exit_code == 1
     assert read_export(tmp_path / "forged.jsonl").heads == trail.heads
     assert parley("verify", tmp_path / "forged.jsonl", "--key", home.key).exit_code == 1
+
+
+def _changed(exported: Path, old: str, new: str) -> Path:
+    rows = exported.read_text().splitlines(keepends=True)
+    changed = exported.with_name("changed.jsonl")
+    changed.write_text("".join([rows[0].replace(old, new), *rows[1:]]))
+    return changed
+
+
+def test_an_export_whose_header_names_another_member_or_key_does_not_agree_by_comparing_nothing(
+    home: Home, bank: Home, coordinator: Identity, exported: Path
+) -> None:
+    bank.answer(coordinator, range(4), "bank")
+    told = parley("reconcile", _changed(exported, '"clinic"', '"clinix"'), bank.root)
+    assert told.exit_code == 1, told.output
+    assert "clinix: no line is of the home that this trail names as its own" in told.output
+    assert "nothing was compared" in told.output
+    other = _changed(exported, home.key, str(Identity.generate().public))
+    for words in (("verify", other, "--key", home.key), ("reconcile", other, bank.root)):
+        told = parley(*words)
+        assert told.exit_code == 1, told.output
+    told = parley("verify", other, "--key", home.key)
+    assert "the key that the file names as its home's signed no head in it" in told.output
+
+
+def test_two_trails_without_an_occasion_in_common_do_not_agree(home: Home, bank: Home, coordinator: Identity) -> None:
+    assert parley("reconcile", home.root, bank.root).exit_code == 1  # the bank has answered nothing
+    bank.answer(coordinator, range(3), "bank", session="another")
+    told = parley("reconcile", home.root, bank.root)
+    assert told.exit_code == 1
+    assert "no occasion in common: nothing was compared" in told.output
+
+
+def test_the_occasions_that_a_cut_took_away_are_listed(
+    home: Home, bank: Home, coordinator: Identity, exported: Path
+) -> None:
+    bank.answer(coordinator, range(6), "bank")
+    rows = exported.read_text().splitlines(keepends=True)
+    ends = next(at for at, row in enumerate(rows) if row.startswith('{"head"'))
+    newest = [row for row in rows[ends:] if json.loads(row)["head"]["seq"] <= ends - 4]
+    (cut := exported.with_name("cut.jsonl")).write_text("".join([*rows[: ends - 3], *newest]))
+    told = parley("reconcile", cut, bank.root)
+    assert "session s, letter 5: only bank has it" in told.output
+    assert "both answered on 5 occasions; 1 are in one trail only" in told.output
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE accounts SET epsilon = 800",
+        "UPDATE accounts SET dataset = 'old'",
+        "UPDATE accounts SET most_disclosures = 1e8",
+        "UPDATE accounts SET delta = 0.1",
+        "UPDATE shares SET bytes = 1",
+        "UPDATE shares SET last_event = NULL",
+        "INSERT INTO approvals (at, state, partner, collaboration, level, purpose, plan, summed)"
+        " VALUES ('2030', 'approved', 'p', 'average', 'weights', '', '{}', 1)",
+    ],
+    ids=lambda words: words[:40],
+)
+def test_a_table_that_no_line_bears_out_is_not_sound_and_such_a_home_does_not_come_up(
+    home: Home, statement: str
+) -> None:
+    home.tamper(statement)
+    told = parley("verify", home.root)
+    assert told.exit_code == 1, told.output
+    assert "NOT SOUND  not what the ledger's own lines say: " in told.output
+    with pytest.raises(ConfigError, match="find out who"):
+        open_home(home.folder, Settings.load(home.folder.settings))
+
+
+@pytest.mark.parametrize(
+    ("statement", "status"),
+    [
+        ("UPDATE heads SET signature = 'abc'", 1),
+        ("UPDATE heads SET signature = NULL WHERE 0; UPDATE heads SET signature = 5", 1),
+        ("UPDATE heads SET root = 'abcdefghabcdefghabcdefghabcdefgh'", 1),
+        ("UPDATE heads SET key = 7", 1),
+        ("UPDATE entries SET hash = 'abcdefghabcdefghabcdefghabcdefgh'", 1),
+        ("UPDATE entries SET line = 'hello' WHERE seq = 5", 1),
+        ("UPDATE entries SET line = x'ff00ff' WHERE seq = 5", 1),
+        ("UPDATE trail SET id = x'ff'", 2),
+        ("UPDATE trail SET seq = 'many'", 2),
+        ("DELETE FROM trail", 2),
+    ],
+)
+def test_no_column_of_another_type_ends_an_audit_in_a_traceback(home: Home, statement: str, status: int) -> None:
+    home.tamper(*statement.split("; "))
+    told = parley("verify", home.root)
+    assert (told.exit_code, type(told.exception)) == (status, SystemExit), told.output
+
+
+def test_a_witness_of_another_home_is_called_that(
+    home: Home, bank: Home, coordinator: Identity, tmp_path: Path, exported: Path
+) -> None:
+    bank.answer(coordinator, range(2), "bank")
+    told = parley("verify", exported, "--key", home.key, "--witness", _exported(bank, tmp_path))
+    assert told.exit_code == 1
+    assert "the witness is of another trail, or by a key that was not named" in told.output
+    assert "does not verify" not in told.output
+
+
+def test_what_cannot_be_read_or_written_is_named_in_words(home: Home, exported: Path, tmp_path: Path) -> None:
+    told = parley("verify", tmp_path / "nothing", "--key", home.key)
+    assert (told.exit_code, told.output) == (2, f"{tmp_path / 'nothing'}: no such file\n")
+    told = parley("export", home.root, "--out", tmp_path / "nowhere" / "trail.jsonl")
+    assert (told.exit_code, "no such folder to write into" in told.output) == (2, True)
+    rows = exported.read_text().splitlines(keepends=True)
+    for at in (2, len(rows) - 1):
+        (cut := tmp_path / "cut.jsonl").write_text("".join(rows[: at + 1])[:-5])
+        told = parley("verify", cut, "--key", home.key)
+        assert (told.exit_code, f"row {at + 1} does not end" in told.output) == (2, True), told.output
+
+
+def test_a_single_line_under_no_signature_is_no_range_of_lines(home: Home) -> None:
+    report = verify(home.root)
+    assert report.signed == report.head.seq - 1
+    assert f"  line {report.head.seq} is under no signature yet" in parley("verify", home.root).output

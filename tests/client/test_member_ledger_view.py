@@ -1,13 +1,18 @@
 """A real ledger as its operator sees it: what is enforced, what is certified, whose share, and what still fits."""
 
 import json
+import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
+from typer.testing import CliRunner
 
-from client import metrics
+from client import metrics, page
+from client.cli import app
 from client.folder import Folder
 from client.init import Wishes, init
 from client.ledger_view import LAST, as_json, as_table, look
@@ -17,7 +22,7 @@ from privacy.limits import Limits
 from privacy.occasion import Occasion
 from privacy.policy import Policy
 from privacy.refusal import BudgetExceeded, LedgerUnavailable, NotApproved
-from privacy.units import Level
+from privacy.units import Level, rounded_up
 
 EVENT = PoissonSampledDpEvent(0.01, GaussianDpEvent(1.0))
 BIG = GaussianDpEvent(2.0)
@@ -28,6 +33,8 @@ class Home:
 
     def __init__(self, root: Path) -> None:
         self.root, self.ledger = root, Ledger(root / "ledger.db")
+        self.policy = Folder(root).policy
+        self.policy.write_text(re.sub(r'partner = ".*?"', 'partner = "ed25519:aa"', self.policy.read_text()))
         self.account = Account("notes", Policy.load(Folder(root).policy).budget)
 
     def occasion(self, number: int, partner: str = "ed25519:aa", level: Level = Level.WEIGHTS) -> Occasion:
@@ -63,7 +70,7 @@ def test_the_certified_epsilon_is_tighter_than_the_enforced_one_and_says_what_it
     assert 0 < own.certified.epsilon < own.spent.epsilon < own.limit
     text = "\n".join(as_table(seen))
     assert "only if every event was fixed before any answer was seen" in text
-    assert f"enforced   epsilon {own.spent.epsilon:.2f}" in text
+    assert f"enforced   epsilon {rounded_up(own.spent.epsilon)}" in text
 
 
 def test_disclosures_stand_apart_and_change_no_epsilon(home: Home) -> None:
@@ -131,3 +138,70 @@ def test_a_look_writes_nothing_and_makes_no_ledger_where_there_is_none(home: Hom
     with pytest.raises(LedgerUnavailable) as broken:
         look(home.root)
     assert "canary" not in str(broken.value)
+
+
+def _damage(home: Home, *statements: str) -> None:
+    """Change the file as whoever holds it can: without the triggers."""
+    with closing(sqlite3.connect(home.root / "ledger.db", isolation_level=None)) as db:
+        for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            db.execute(f"DROP TRIGGER {name}")
+        for statement in statements:
+            db.execute(statement)
+
+
+def test_the_limit_of_a_share_is_the_one_that_the_policy_enforces_now(home: Home) -> None:
+    home.ledger.say(home.account, home.occasion(0))
+    home.ledger.charge(home.account, BIG, home.occasion(1), Limits(epsilon=6.0))
+    home.ledger.charge(home.account, BIG, home.occasion(2, "ed25519:stranger"))
+    before = home.policy.read_text()
+    for epsilon, fits in ((3.0, False), (7.5, True)):
+        home.policy.write_text(before.replace("# epsilon = 2.0 ", f"epsilon = {epsilon} "))
+        mine, strangers = look(home.root).accounts[0].shares
+        assert (mine.limit, bool(mine.more)) == (epsilon, fits)
+        with nullcontext() if fits else pytest.raises(BudgetExceeded):
+            home.ledger.require_room(home.account, BIG, home.occasion(3), Limits(epsilon=epsilon))
+        assert (strangers.limit, strangers.more) == (0.0, 0)  # no entry allows it anything
+    home.policy.write_text(before)
+    assert look(home.root).accounts[0].shares[0].limit is None
+
+
+def test_before_any_charge_a_share_shows_its_limit_too(home: Home) -> None:
+    home.ledger.say(home.account, home.occasion(0))
+    home.policy.write_text(home.policy.read_text().replace("# epsilon = 2.0 ", "epsilon = 2.0 "))
+    assert look(home.root).accounts[0].shares[0].limit == 2.0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE entries SET line = 'hello' WHERE seq = 2",
+        "UPDATE entries SET line = '{}' WHERE seq = 2",
+        "UPDATE entries SET line = x'ff00ff' WHERE seq = 2",
+        "UPDATE entries SET line = CAST(x'ff00ff' AS TEXT) WHERE seq = 2",
+        "UPDATE accounts SET delta = 0.1",
+        "UPDATE accounts SET orders = 3",
+        "UPDATE accounts SET nats = 'x'",
+        "UPDATE shares SET last_event = 'x'",
+        "UPDATE shares SET level = 'x'",
+    ],
+)
+def test_a_damaged_ledger_is_said_to_be_damaged_without_a_traceback(home: Home, statement: str) -> None:
+    home.ledger.charge(home.account, BIG, home.occasion(0))
+    _damage(home, statement)
+    told = CliRunner().invoke(app, ["ledger", str(home.root)])
+    assert (told.exit_code, type(told.exception)) == (1, SystemExit), told.output
+    with pytest.raises(LedgerUnavailable):
+        look(home.root)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE accounts SET epsilon = 800", "UPDATE shares SET bytes = 1"])
+def test_figures_that_no_line_bears_out_are_not_shown_without_a_word(home: Home, statement: str) -> None:
+    home.ledger.charge(home.account, BIG, home.occasion(0))
+    assert look(home.root).changed == ""
+    _damage(home, statement)
+    seen = look(home.root)
+    assert seen.changed
+    assert as_table(seen)[0].startswith("warning: somebody has changed this ledger")
+    assert json.loads(as_json(seen))["changed"] == seen.changed
+    assert "Somebody has changed this ledger" in page.draw({}, seen)
+    assert "parley_ledger_matches 0" in metrics.exposition({"loaded": True, "silent": {}}, seen)

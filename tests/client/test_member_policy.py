@@ -284,3 +284,30 @@ def test_what_a_partner_says_cannot_paint_over_what_the_operator_sees(home: Fold
     assert "\x1b" not in listed
     assert "for care\\x1b[2K\\x0a2: approved" in listed
     assert "a\\x0ab: \\u202ec" in listed
+
+
+def test_what_waits_says_what_it_costs_whether_it_is_summed_and_that_its_noise_is_the_homes(home: Folder) -> None:
+    assert not ask(home, summed=True, plan=json.dumps({"epsilon": 3.0, "noise_multiplier": None}))
+    listed = parley("approve", home.root).output
+    assert re.search(r"costs this data epsilon \d\.\d\d at delta \S+, per record, add-or-remove, by RDP", listed)
+    assert "within a secure sum of 3 members" in listed
+    assert "noise multiplier: calibrated at home" in listed
+    parley("approve", home.root, 1)
+    assert not ask(home, summed=False, plan=json.dumps({"epsilon": 3.0, "noise_multiplier": None}))
+    assert "NOT SUMMED" in parley("approve", home.root).output
+    assert "noise multiplier: none" in plan_lines(json.dumps({"epsilon": None, "noise_multiplier": None}))
+
+
+def test_an_approval_is_withdrawn_once_and_not_while_another_is_given(home: Folder) -> None:
+    assert not ask(home)
+    both = parley("approve", home.root, 1, "--withdraw", 1)
+    assert (both.exit_code, "not both at once" in both.output) == (2, True)
+    assert "1: average" in parley("approve", home.root).output  # it still waits
+    assert parley("approve", home.root, "--withdraw", 1).exit_code == 0
+    again = parley("approve", home.root, "--withdraw", 1)
+    assert (again.exit_code, "can be taken back" in again.output) == (2, True)
+
+
+def test_a_new_home_does_not_promise_a_new_budget_for_a_new_name(home: Folder) -> None:
+    assert "new name is a new budget" not in home.settings.read_text()
+    assert "another is no new budget" in home.settings.read_text()

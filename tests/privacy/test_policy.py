@@ -175,8 +175,12 @@ def test_a_sum_on_the_policys_own_terms_or_stricter_ones_is_permitted():
 @pytest.mark.parametrize(
     ("terms", "refusal", "words"),
     [
-        ((3, 2, 3), CrowdTooSmall, "3 members, the policy asks for 4"),
-        ((6, 2, 3), CrowdTooSmall, "5 members, the policy asks for 6"),  # terms that this very crowd falls short of
+        ((3, 2, 3), CrowdTooSmall, "sums of 3 members, the policy asks for 4"),
+        (
+            (6, 2, 3),
+            CrowdTooSmall,
+            "5 members, the terms of the sum ask for 6",
+        ),  # terms that this very crowd falls short of
         ((4, 1, 3), LevelForbidden, "1 colluding, the policy asks for 2"),
         ((4, 2, 4), LevelForbidden, "4 attempts, the policy allows 3"),
     ],
@@ -190,17 +194,32 @@ def test_a_sum_on_laxer_terms_is_refused_whatever_its_noise(terms, refusal, word
 def test_a_sum_of_two_is_refused_unless_each_members_own_noise_is_enough():
     policy = policy_with(smallest_crowd=2, colluding=0)
     for colluding in (0, 1):
-        with pytest.raises(CrowdTooSmall, match="2 members, the policy asks for 3"):
+        with pytest.raises(CrowdTooSmall, match=r"sums of 2 members.* it takes 3"):
             policy.permit_sum(asked(5), 2, colluding, 1, local_noise=False)
         policy.permit_sum(asked(2), 2, colluding, 1, local_noise=True)
         policy.permit_sum(asked(3), 3, colluding, 1, local_noise=False)
+
+
+def test_no_refusal_of_a_sum_names_a_number_that_the_policy_does_not_ask_for():
+    policy = policy_with(smallest_crowd=2, colluding=1)
+    told = [str(o) for o in policy.sum_objections(asked(3), 2, 1, 1, local_noise=False)]
+    assert told == [
+        "terms for sums of 2 members, 1 of them colluding:"
+        " where a member's own noise is not enough by itself, it takes 3"
+    ]
+    assert not any("policy asks for 3" in one for one in told)
+    both = [str(o) for o in policy_with(smallest_crowd=4).sum_objections(asked(2), 3, 1, 1, local_noise=True)]
+    assert both == [
+        "terms for sums of 3 members, the policy asks for 4",
+        "2 members, the terms of the sum ask for 3",
+    ]
 
 
 def test_a_sum_in_which_all_the_others_may_collude_is_refused_unless_the_own_noise_is_enough():
     policy = policy_with(smallest_crowd=3)
     policy.permit_sum(asked(5), 5, 3, 1, local_noise=False)
     for colluding in (4, 5, 6):
-        with pytest.raises(CrowdTooSmall, match=f"5 members, the policy asks for {colluding + 2}"):
+        with pytest.raises(CrowdTooSmall, match=rf"5 members, {colluding} of them.* {colluding + 2}"):
             policy.permit_sum(asked(5), 5, colluding, 1, local_noise=False)
         policy.permit_sum(asked(5), 5, colluding, 1, local_noise=True)
 

@@ -168,7 +168,7 @@ def test_work_of_this_kind_that_was_approved_is_not_said_to_wait_and_asking_list
     try:
         assert "NotApproved" in scene.check()
         assert ledger.approvals() == ()
-        occasion = Occasion("s", 0, "average", Level.WEIGHTS, settings.coordinator.key, 3, plan="{}")
+        occasion = Occasion("s", 0, "average", Level.WEIGHTS, settings.coordinator.key, 3, summed=True, plan="{}")
         with pytest.raises(NotApproved):
             ledger.charge(
                 Account(settings.data.account, policy.budget), GaussianDpEvent(99.0), occasion, Limits(approval=True)

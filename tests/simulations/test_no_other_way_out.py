@@ -239,9 +239,9 @@ def check_trails(nodes: real.Nodes, folder: Path) -> None:
         emitted, kept = ([x for x in trail(home) if x["kind"] == kind] for kind in ("emitted", "receipt"))
         assert [x["answer"] for x in kept] == [x["answer"] for x in emitted[:-1]]  # all but the farewell's
     for one, other in itertools.combinations(nodes.homes, 2):
-        both, differences = reconcile(folder / f"{one}.jsonl", folder / f"{other}.jsonl", list(keys.values()))
-        assert both
-        assert list(differences) == []
+        found = reconcile(folder / f"{one}.jsonl", folder / f"{other}.jsonl", list(keys.values()))
+        assert found.both
+        assert (found.differences, found.alone) == ((), ())
 
 
 def check_notes(notes: Path, home: Path) -> None:

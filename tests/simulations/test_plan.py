@@ -6,6 +6,7 @@ from rich.console import Console
 from client.declared import declare
 from client.model import load_base
 from privacy.config import ConfigError
+from privacy.units import Unit, assumed
 from simulations.engine import simulate
 from simulations.experiment import load_experiment
 from simulations.plan import make_plan
@@ -55,6 +56,14 @@ def test_a_printed_plan_has_no_epsilon_without_its_meaning(planned):
     for word in ("delta 1e-05", "per record", "add-or-remove", "RDP at a fixed order", "assumed:", "orders = ["):
         assert word in text
     assert as_json(planned[-1])["members"][0]["guarantee"].startswith("epsilon")
+
+
+def test_a_plan_assumes_all_that_the_ledger_will_assume(planned):
+    plan = planned[-1]
+    record = plan.recipe.record_tokens
+    for member in plan.members:
+        assert member.guarantee.assumptions == assumed(Unit.RECORD, record)
+        assert len(member.guarantee.assumptions) == 4
 
 
 def test_a_plan_for_modules_that_the_model_lacks_names_them(experiment_file):

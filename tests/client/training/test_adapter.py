@@ -194,7 +194,7 @@ def test_a_damaged_adapter_is_refused(tmp_path, damage):
 def test_the_card_says_what_is_protected_and_what_is_not(tmp_path):
     save(tmp_path, LAYOUT, np.zeros(LAYOUT.size), CARD)
     card = (tmp_path / "README.md").read_text()
-    said = ["epsilon 8, delta 1e-05", "unit: record", "add-or-remove", "RDP at fixed orders", "Poisson sampling"]
+    said = ["epsilon 8.00, delta 1e-05", "unit: record", "add-or-remove", "RDP at fixed orders", "Poisson sampling"]
     for words in [*said, "not covered: hyper-parameters", "No noise was added"]:
         assert words in card
     assert card.startswith('---\nbase_model: "parley/base"\nlibrary_name: peft\n')
