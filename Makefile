@@ -33,6 +33,7 @@ bench: $(VENV)/.developing  ## install the peers, and measure this state beside 
 	$(BIN)/parley bench engine
 	$(BIN)/parley bench ledger
 	$(BIN)/parley bench secure-sum
+	$(BIN)/parley bench weights
 
 clean:  ## remove the environment and everything that was generated
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo runs

@@ -36,11 +36,19 @@ def ledger() -> list[Row]:
     return measure()
 
 
+def weights() -> list[Row]:
+    """Measure what joining adapters costs in utility, how exactly they are joined, and what an update tells."""
+    from simulations.benches.weights import weights as measure
+
+    return measure()
+
+
 BENCHES: dict[str, Callable[[], list[Row]]] = {
     "dp-training": dp_training,
     "engine": engine,
     "ledger": ledger,
     "secure-sum": secure_sum,
+    "weights": weights,
 }
 
 

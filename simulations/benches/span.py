@@ -34,7 +34,7 @@ class Setting:
     trials: int
 
 
-ALONE, BATCH = Setting(1, 100), Setting(16, 10)
+ALONE, BATCH = Setting(1, 60), Setting(16, 6)
 
 
 def span_attack(alone: Setting = ALONE, batch: Setting = BATCH, shape: Shape = SHAPE) -> list[Row]:

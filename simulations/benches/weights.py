@@ -1,0 +1,20 @@
+"""Measure the weight level: what joining costs in utility, and what an update tells: `parley bench weights`.
+
+Each group of rows stands in a file of its own, and takes minutes: models are trained. A group says what it holds.
+"""
+
+from collections.abc import Callable
+
+from simulations.benches.ranks import ranks
+from simulations.benches.rows import Row
+from simulations.benches.span import span_attack
+
+GROUPS: tuple[tuple[Callable[[], list[Row]], tuple[str, ...]], ...] = (
+    (ranks, ("mixed_ranks_vs_uniform", "aggregation_error")),
+    (span_attack, ("span_attack_recall_over_base",)),
+)
+
+
+def weights() -> list[Row]:
+    """Return all rows."""
+    return [row for measure, _ in GROUPS for row in measure()]
