@@ -20,9 +20,10 @@ from client.homes.local import training as task_of
 from client.model import Base, load_base
 from client.training.clipping import torch_threads
 from privacy.randomness import UnsafeSeededRandomness
+from protocols.session import MemberId
 from protocols.weights.recipe import Recipe
 from simulations.benches.rows import Row, at_most
-from simulations.collaborations import run_of
+from simulations.collaborations.average import AverageRun
 from simulations.demo import EXPERIMENT
 from simulations.engine import complete, simulate
 from simulations.experiment import Experiment, PrivacyTable, SecureSumTable, load_experiment
@@ -78,7 +79,7 @@ def aggregation_error(scene: Scene, folder: Path) -> float:
     one = replace(scene.experiment, collaboration=replace(scene.experiment.collaboration, rounds=1))
     outcome, village = simulate(one, training(scene.texts), scene.base, folder)
     layout = layout_for(one, scene.base)
-    recipe = run_of(one).recipe(one, scene.base)
+    recipe = AverageRun().recipe(one, scene.base)
     deltas = [_delta(v.house, one, recipe, m, layout.size) for m, v in village.villagers.items()]
     village.close()
     wanted = np.mean([_products(layout, delta) for delta in deltas], axis=0)
@@ -86,7 +87,7 @@ def aggregation_error(scene: Scene, folder: Path) -> float:
     return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
 
 
-def _delta(house: House, experiment: Experiment, recipe: Recipe, member: str, size: int) -> NDArray[np.float32]:
+def _delta(house: House, experiment: Experiment, recipe: Recipe, member: MemberId, size: int) -> NDArray[np.float32]:
     """Return what the member added in the first round: the same seed, so the same records and the same bits."""
     task = task_of(house, house.account(house.policy().budget), recipe, 0, np.zeros(size, np.float32))
     return task.draw(UnsafeSeededRandomness(unsafe_seed(experiment.seed, member, _FIRST_ROUND)))

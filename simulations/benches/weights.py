@@ -5,12 +5,14 @@ Each group of rows stands in a file of its own, and takes minutes: models are tr
 
 from collections.abc import Callable
 
+from simulations.benches.quantile import adaptive_clipping
 from simulations.benches.ranks import ranks
 from simulations.benches.rows import Row
 from simulations.benches.span import span_attack
 
 GROUPS: tuple[tuple[Callable[[], list[Row]], tuple[str, ...]], ...] = (
     (ranks, ("mixed_ranks_vs_uniform", "aggregation_error")),
+    (adaptive_clipping, ("adaptive_clip_quantile_error",)),
     (span_attack, ("span_attack_recall_over_base",)),
 )
 

@@ -3,10 +3,16 @@
 import pytest
 
 from simulations.benches import ranks
+from simulations.benches.quantile import adaptive_clipping
 from simulations.benches.ranks import Size, aggregation_error
 from simulations.benches.weights import GROUPS
 
-PROMISED = {"mixed_ranks_vs_uniform", "aggregation_error", "span_attack_recall_over_base"}
+PROMISED = {
+    "mixed_ranks_vs_uniform",
+    "aggregation_error",
+    "adaptive_clip_quantile_error",
+    "span_attack_recall_over_base",
+}
 
 
 def test_every_promised_row_belongs_to_a_group():
@@ -35,3 +41,9 @@ def test_a_member_that_is_left_out_of_the_mean_is_an_aggregation_error(small, tm
     monkeypatch.setattr(ranks, "_FIRST_ROUND", 3)
     scene = ranks._of_ranks(ranks._scene(small, Size(1, 2, 4), tmp_path), (1, 2, 4))
     assert aggregation_error(scene, tmp_path / "error") > 0.01
+
+
+def test_a_norm_that_had_no_time_to_move_is_far_from_its_quantile():
+    (row,) = adaptive_clipping(rounds=2)
+    assert row.value > 0.5
+    assert row.met is False
