@@ -8,7 +8,7 @@ C is fixed, or follows a quantile of the gradients' norms: see `training/adaptiv
 Cites:  Abadi et al. 2016, algorithm 1; Sun et al. 2024 (FFA-LoRA) for what is trained.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -115,7 +115,7 @@ class DpSgd:
              (Poisson) by the gate's randomness.
     Learns:  who gets the delta: a noised sum for each step (and, where the norm is sought, a noised count, which the
              norm follows), no more; the batches' sizes stay at home, and so does `left`, what the draw leaves for the
-             next one, which may begin with it as `before`.
+             next one, which may begin with it as `before`; `keep` is given it at the end.
     """
 
     adapted: Adapted
@@ -127,6 +127,7 @@ class DpSgd:
     chosen: Chosen | None = None
     before: Kept | None = None
     left: Kept = field(default_factory=Kept, compare=False)
+    keep: Callable[[Kept], None] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         entries_of(self.adapted.layout, self.chosen)
@@ -165,6 +166,7 @@ class UnsafePlainSgd:
     chosen: Chosen | None = None
     before: Kept | None = None
     left: Kept = field(default_factory=Kept, compare=False)
+    keep: Callable[[Kept], None] | None = field(default=None, compare=False)
 
     def draw(self, randomness: Randomness) -> Delta:
         """Return the delta, shape (entries,) float32."""
@@ -178,6 +180,7 @@ class _Plain:
     norm: float | None = None
 
     def noised(self, found: Clipped, units: int, randomness: Randomness) -> Vector:  # noqa: ARG002
+        """Return the sum as it is."""
         return found.total
 
 
@@ -190,6 +193,7 @@ class _Private:
     seeking: Quantile | None
 
     def noised(self, found: Clipped, units: int, randomness: Randomness) -> Vector:
+        """Return the sum with noise, of what was found of so many units; then move the norm."""
         norm = float(self.norm or 0.0)
         total = found.total + self.multiplier * norm * randomness.normal(found.total.size)
         if self.seeking is not None:
@@ -221,6 +225,8 @@ def _train(how: _Plain | _Private, task: DpSgd | UnsafePlainSgd, randomness: Ran
     if skipped:
         LOG.warning("%d gradients were not finite and added nothing; their steps are charged all the same", skipped)
     task.left.norm, task.left.optimiser, task.left.skipped = how.norm, rule.arrays(), skipped
+    if task.keep is not None:
+        task.keep(task.left)
     return _in_float32(point[trained] - start)
 
 

@@ -78,6 +78,7 @@ class TrainingTable:
     """Give each member's local training: `steps` a round, `batch_size` records a step on average.
 
     `proximal` is the weight of FedProx's pull to the round's start, `share` that of the entries a round trains.
+    `target_quantile` of the gradients' norms is what the clipping norm seeks, beginning at `clipping_norm`.
     """
 
     record_tokens: int
@@ -88,6 +89,7 @@ class TrainingTable:
     clipping_norm: float
     proximal: float = 0.0
     share: float = 1.0
+    target_quantile: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,7 @@ class Experiment:
             b_entries=b_entries,
             proximal=self.training.proximal,
             share=self.training.share,
+            target_quantile=self.training.target_quantile,
             largest=self.secure_sum.largest,
         )
 

@@ -80,7 +80,7 @@ class AverageVisit(Visit):
         return task
 
     def _task(self, recipe: Recipe, round_: int, adapter: Vector) -> Task:
-        return training(self.house, self.account, recipe, round_, adapter)
+        return training(self.house, self.account, recipe, round_, adapter, self.occasion.key)
 
     def _mechanism(
         self, recipe: Recipe, round_: int, adapter: Vector, begun: Begun

@@ -1,13 +1,13 @@
 """Make a round's local training ready, as a recipe asks for it and as far as this home's own rank goes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from dp_accounting import DpEvent
 from numpy.typing import NDArray
 
 from client.adapter import Layout
-from client.dp_training import DpSgd, Schedule, UnsafePlainSgd
+from client.dp_training import DpSgd, Kept, Schedule, UnsafePlainSgd, kept
 from client.training.noise import noise_multiplier, opened
 from client.training.objectives import loss_of
 from client.visit import House
@@ -55,10 +55,11 @@ class PlacedRelease(Placed):
 
 
 def training(
-    house: House, account: Account, recipe: Recipe, round_: int, adapter: Vector
+    house: House, account: Account, recipe: Recipe, round_: int, adapter: Vector, letter: tuple[str, int] = ("", 0)
 ) -> DpSgd | UnsafePlainSgd | Placed:
     """Return this round's training: by DP-SGD, where records are to be protected.
 
+    A clipping norm that is sought goes on from where the session's former `letter` left it.
     Raises: PeerError for a recipe that does not fit this home.
     """
     if recipe.half is Half.BOTH:
@@ -69,10 +70,19 @@ def training(
     own, where = within_rank(fitted.adapted.layout, chosen, house.most_rank)
     made: DpSgd | UnsafePlainSgd
     if recipe.epsilon is None or recipe.noise_multiplier is not None:
+        if recipe.target_quantile is not None:
+            raise PeerError("a clipping norm to be sought, and no gradients that are clipped")
         made = UnsafePlainSgd(fitted.adapted, fitted.records, adapter, schedule, loss, own)
     else:
         sigma = noise_multiplier(recipe, recipe.epsilon, schedule.rate, opened(house.ledger, account))
         made = DpSgd(fitted.adapted, fitted.records, adapter, schedule, sigma, loss, own)
+        if recipe.target_quantile is not None:
+            before = kept(house.states.before(*letter))
+
+            def keep(left: Kept) -> None:
+                house.states.keep(*letter, Kept(left.norm).arrays())
+
+            made = replace(made, before=before, keep=keep)
     if where is None:
         return made
     return PlacedRelease(made, where) if isinstance(made, DpSgd) else Placed(made, where)
@@ -119,6 +129,7 @@ def schedule_of(house: House, recipe: Recipe) -> Schedule:
             micro_batch=max(1, min(_MOST_AT_ONCE, *_fit_at_once(recipe))),
             threads=house.threads,
             proximal=recipe.proximal,
+            target_quantile=recipe.target_quantile,
         )
     except ValueError:
         raise PeerError("a recipe whose batches are larger than this data, or with no such optimizer") from None

@@ -10,6 +10,7 @@ import pytest
 from client.data import documents, edition
 from client.declared import Declared
 from client.home import House, unsafe_seed
+from client.homes.local import training
 from client.model import Base, layout_of, load_base
 from privacy.accounting.accountant import Filter, price
 from privacy.gate import Disclosed, Released
@@ -299,3 +300,28 @@ def test_the_model_is_given_back_when_the_next_recipe_has_another_adapter(
 
 def test_a_letters_seed_is_fixed_for_ever() -> None:
     assert unsafe_seed(7, MemberId("clinic"), 0) == 7_749_894_380_029_742_191
+
+
+def test_a_clipping_norm_that_is_sought_goes_on_where_the_last_letter_left_it(
+    make_house: MakeHouse, recipe: Recipe
+) -> None:
+    house, seeking = make_house(), replace(recipe, target_quantile=0.5)
+    session = house.open(occasion()).occasion.session
+    left = []
+    for number in range(2):
+        contribute(house, seeking, occasion(number))
+        left.append(house.states.before(session, number + 1))
+    assert [set(state) for state in left] == [{"norm"}] * 2
+    first, second = (float(state["norm"][0]) for state in left)
+    assert len({first, second, recipe.clipping_norm}) == 3
+    assert charges(house) == 2
+    assert not house.states.before(session, 0)
+    with pytest.raises(Refused):  # the policy's, before the trainer's own
+        contribute(house, replace(seeking, epsilon=None), occasion(2))
+
+
+def test_no_norm_is_sought_where_no_gradient_is_clipped(make_house: MakeHouse, recipe: Recipe) -> None:
+    house = make_house()
+    without = replace(recipe, target_quantile=0.5, epsilon=None)
+    with pytest.raises(PeerError, match="no gradients that are clipped"):
+        training(house, house.account(house.policy().budget), without, 0, zeros(recipe))
