@@ -207,6 +207,23 @@ def ledger(home: Home, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def personal(
+    home: Home,
+    out: Annotated[Path | None, typer.Option(help="Copy it to this new folder, as PEFT saves it.")] = None,
+) -> None:
+    """Show the adapter that is trained beside the shared one and never leaves, or export it."""
+    from client.folder import Folder
+    from client.personal import export, personal_lines
+
+    with _explained():
+        folder = Folder(home.absolute()).personal
+        lines = personal_lines(folder)
+        if out is not None:
+            export(folder, out)
+    typer.echo("\n".join(lines))
+
+
+@app.command()
 def status(home: Home, as_json: AsJson = False) -> None:
     """Ask the running daemon how it is."""
     from client.views import status_json, status_lines

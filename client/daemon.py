@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -42,6 +42,14 @@ class Mailbox(Protocol):
 
     def deliver(self, sealed: bytes, /) -> bytes:
         """Return the sealed answer; for the same letter again, the same bytes."""
+
+
+@runtime_checkable
+class Resting(Protocol):
+    """Where there is something to do between letters."""
+
+    def rest(self) -> None:
+        """Do what can wait until an answer is on its way."""
 
 
 class Counts:
@@ -131,6 +139,8 @@ class Desk:
             sealed, answer = self._waiting.get()
             if answer.set_running_or_notify_cancel():
                 answer.set_result(self._answer(mailbox, sealed))
+            if isinstance(mailbox, Resting):
+                self._rest(mailbox)
 
     def _answer(self, mailbox: Mailbox, sealed: bytes) -> bytes | None:
         begun = time.monotonic()
@@ -145,6 +155,12 @@ class Desk:
         seconds = time.monotonic() - begun
         LOG.info("a letter of %d bytes: answered with %d bytes in %.1f s", len(sealed), len(answer), seconds)
         return answer
+
+    def _rest(self, mailbox: Resting) -> None:
+        try:
+            mailbox.rest()
+        except BaseException as error:  # noqa: BLE001 - the next letter is answered all the same
+            LOG.warning("between letters: %s", describe(error))
 
     def _turn_all_away(self) -> None:
         while True:

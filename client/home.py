@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client.adapter import Layout
 from client.conversations import records_of
@@ -20,6 +21,7 @@ from client.documents import Document, text_of
 from client.fitted import Fitted, Shape
 from client.homes import VISITS
 from client.model import Adapted, Base, layout_of, longest
+from client.personal import Personal
 from client.state import MemoryStates, States
 from client.training.clipping import Clipper
 from client.training.whole import Whole
@@ -62,10 +64,11 @@ class House:
     `documents` and `policy` read anew each time they are called, and `edition` changes whenever the documents do, so
     that an operator's edit counts from the next letter on: what was deleted is trained on no more; `roster` likewise.
     `sums` holds the keys of secure sums; without it the house takes part in none. `adapters` are those that were
-    trained at home, by name; `states` remember what training knows between letters. Of an adapter of a higher rank
-    than `most_rank` only that much is trained here. `identity` is the home's public key, by which two homes of one
-    name on one ledger differ. With `unsafe_seed` the same letters get the same answers, which protects nothing; the
-    policy must allow it. `validation` is the share of records that no training sees.
+    trained at home, by name. `states` remember what training knows between letters. Of an adapter of a higher rank
+    than `most_rank` only that much is trained here. `personal` is trained on top of `shared`, the adapter that the
+    last round began with, when the answer is on its way. `identity` is the home's public key, by which two homes of
+    one name on one ledger differ. With `unsafe_seed` the same letters get the same answers, which protects nothing;
+    the policy must allow it. `validation` is the share of records that no training sees.
     """
 
     member: MemberId
@@ -85,7 +88,9 @@ class House:
     most_rank: int | None = None
     states: States = field(default_factory=MemoryStates)
     validation: float = 0.0
+    personal: Personal | None = None
     whole: Whole | None = field(default=None, init=False, repr=False)
+    shared: tuple[Shape, NDArray[np.float32]] | None = field(default=None, init=False, repr=False)
     _fitted: tuple[tuple[object, ...], Fitted] | None = field(default=None, init=False, repr=False)
     _known: tuple[object, tuple[str, ...]] | None = field(default=None, init=False, repr=False)
 
@@ -142,6 +147,13 @@ class House:
         """Return the records to train on, and those that no training sees. Raises: PeerError, ConfigError."""
         records = records_of(recipe, self.documents(), self.base.tokenizer)
         return set_apart(records, self.validation, self.dataset)
+
+    def rest(self) -> None:
+        """Train the personal adapter on the shared one that was last heard of, if there is anything new."""
+        heard, self.shared = self.shared, None
+        if self.personal is not None and heard is not None:
+            recipe, adapter = heard
+            self.personal.train(self.fit(recipe), adapter, self.threads)
 
     def close(self) -> None:
         """Give the model back as it was, and close the ledger."""

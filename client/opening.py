@@ -39,10 +39,15 @@ class Opened:
     mailbox: Mailbox
     model_digest: str
     shelf: SqliteShelf
+    house: House
 
     def deliver(self, sealed: bytes, /) -> bytes:
         """Return the sealed answer; for the same letter again, the same bytes."""
         return self.mailbox.deliver(sealed)
+
+    def rest(self) -> None:
+        """Do what can wait until an answer is on its way."""
+        self.house.rest()
 
 
 def open_home(folder: Folder, settings: Settings) -> Opened:
@@ -51,12 +56,12 @@ def open_home(folder: Folder, settings: Settings) -> Opened:
     identity, coordinator = identity_of(folder), _coordinator(folder, settings)
     evidence = replace(house.evidence(identity), remember=lambda head: shelf.remember(head.to_json()))
     mailbox = Mailbox(house.member, identity, coordinator, CATALOG, house.open, shelf, evidence)
-    return Opened(mailbox, house.base.digest, shelf)
+    return Opened(mailbox, house.base.digest, shelf, house)
 
 
 def open_house(folder: Folder, settings: Settings) -> tuple[House, SqliteShelf]:
     """Load what is in a home, without a door, and its shelf. Raises: ConfigError for what the operator can mend."""
-    data, model = settings.data, settings.model
+    data, model, own = settings.data, settings.model, settings.personal
 
     def read() -> Iterator[Document]:
         return read_data(data.path, data.format, data.columns)
@@ -75,6 +80,7 @@ def open_house(folder: Folder, settings: Settings) -> tuple[House, SqliteShelf]:
     from client.artefacts import read_artefact
     from client.home import House
     from client.model import load_base
+    from client.personal import Personal
 
     disable_progress_bar()
     return House(
@@ -95,6 +101,7 @@ def open_house(folder: Folder, settings: Settings) -> tuple[House, SqliteShelf]:
         most_rank=settings.lora.most_rank,
         states=FolderStates(folder.state),
         validation=data.validation,
+        personal=None if own is None else Personal(own, folder.personal, settings.member),
     ), shelf
 
 

@@ -65,6 +65,7 @@ class House(Protocol):
     threads: int
     sums: Sums | None
     states: States
+    shared: tuple[Shape, Vector] | None
     most_rank: int | None
     whole: Whole | None
     validation: float

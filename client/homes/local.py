@@ -65,6 +65,7 @@ def training(
     if recipe.half is Half.BOTH:
         raise PeerError("the mean of products is not the product of means: not both halves in one round")
     schedule, fitted = schedule_of(house, recipe), house.fit(recipe)
+    house.shared = recipe, adapter
     chosen = recipe.chosen(round_)
     loss = loss_of(recipe.objective, recipe.beta, adapter)
     own, where = within_rank(fitted.adapted.layout, chosen, house.most_rank)
