@@ -225,3 +225,17 @@ def test_words_of_24_bits_make_the_letters_a_quarter_smaller(scene, tmp_path):
     length = layout_for(experiment, base).size
     assert sent[32] - sent[24] == pytest.approx(length, abs=64)
     assert sent[24] - sent[16] == pytest.approx(length, abs=64)
+
+
+def test_a_norm_that_seeks_its_quantile_goes_on_from_round_to_round_and_costs_no_more(scene, tmp_path):
+    experiment, texts, base = scene
+    steps = replace(experiment.training, clipping_norm=1e-3, target_quantile=0.5, steps=6, batch_size=20)
+    outcome, village = simulate(replace(experiment, training=steps), texts, base, tmp_path / "village")
+    for villager in village.villagers.values():
+        states = villager.house.states._states
+        (session,) = states
+        first, second = (float(states[session][number]["norm"][0]) for number in sorted(states[session]))
+        assert 1e-3 < first < second
+        assert 7.5 < villager.statement.spent.epsilon <= 8
+    village.close()
+    assert outcome.answered == (3, 3)
