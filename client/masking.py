@@ -14,6 +14,7 @@ from privacy.fixed_point import FixedPoint
 from privacy.mechanisms import Mechanism, Unprotected
 from privacy.randomness import Randomness
 from privacy.refusal import NotEncodable
+from privacy.sampled_sum import SampledShare
 from protocols.faults import LocalError
 from protocols.secure_sum.messages import Upload
 
@@ -99,6 +100,27 @@ class MaskedShare:
         except NotEncodable:
             raise LocalError("a value was drawn that cannot be encoded") from None
         return self.mask(share.draw(randomness))
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedSample:
+    """Sample, clip, add up and noise a member's units, and mask that; what it costs is charged before it looks.
+
+    Without noise in the encoding it has no event, and is a disclosure.
+    Trusts:  that the honest members, this one among them, add their shares and tell nobody what they were.
+    """
+
+    share: SampledShare
+    mask: Mask
+
+    @property
+    def event(self) -> DpEvent:
+        """Return the event of the noise that the honest members add together, on a sample."""
+        return self.share.event
+
+    def draw(self, randomness: Randomness) -> Upload:
+        """Return the masked words."""
+        return self.mask(self.share.draw(randomness))
 
 
 def _encoded(spec: FixedPoint, drawn: Vector) -> Integers:

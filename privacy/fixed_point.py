@@ -178,6 +178,28 @@ def sized(
     return FixedPoint(length, bits, scale, coordinate, norm, members, deviation)
 
 
+def largest_sample(expected: float, units: int) -> int:
+    """Return a size that a Poisson sample of `units` exceeds with probability below 2**-61.
+
+    What is beyond would wrap the sum's words: that costs a step's use, and no privacy.
+    Cites:   Chernoff's bound, exp(-m h(x / m - 1)) with h(u) = (1 + u) log(1 + u) - u, for the mean m.
+    """
+    if not 0 < expected <= units:
+        raise ValueError("expected: between 0 and the number of units")
+
+    def rare(size: int) -> bool:
+        over = size / expected
+        return expected * (over * math.log(over) - over + 1) > (_WRAP_BITS + 1) * math.log(2)
+
+    low, high = math.ceil(expected), 2 * math.ceil(expected) + 1
+    while not rare(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if rare(middle) else (middle, high)
+    return min(high, units)
+
+
 def sum_of_squares(integers: Integers) -> int:
     """Return the exact sum of the squares: float64 adds them, or those of 16-bit limbs, without rounding."""
     total = 0

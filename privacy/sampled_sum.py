@@ -8,21 +8,20 @@ whole numbers, so that neither the clipping's rounding nor the number of units i
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from dp_accounting import DpEvent
+from dp_accounting import ComposedDpEvent, DpEvent, SelfComposedDpEvent, ZCDpEvent
 from numpy.typing import NDArray
 
+from privacy.accounting.accountant import PICO, calibrate
 from privacy.accounting.divergences import distributed_rho
 from privacy.accounting.events import SampledSumDpEvent
 from privacy.discrete_gaussian import DiscreteGaussian
 from privacy.fixed_point import LEAST_DEVIATION, FixedPoint
 from privacy.randomness import Randomness
-
-_RARE = 61 * math.log(2)  # a sample is larger than its words are sized for with probability below 2**-61
 
 
 class Units(Protocol):
@@ -93,29 +92,33 @@ class SampledShare:
         return vector if norm <= self.code.norm else np.asarray(vector, np.float64) * (self.code.norm / norm)
 
 
+def least_sampled_noise(
+    *, rate: float, steps: int, epsilon: float, delta: float, orders: Sequence[float], honest: int, length: int
+) -> tuple[float, float]:
+    """Return the least noise multiplier (to 1e-4, rounded up) for `steps` sampled sums, and the order it is least at.
+
+    Units:   in units of the L2 bound of one unit; `honest` members' noise together has it.
+    Raises:  ValueError if no noise multiplier up to 10,000 does, at any of the orders.
+    """
+
+    def event_of(noise_multiplier: float) -> DpEvent:
+        bound = LEAST_DEVIATION * math.sqrt(honest) / noise_multiplier  # the narrowest noise costs the most
+        one = SampledSumDpEvent(rate, bound, LEAST_DEVIATION, honest, length)
+        slack = ZCDpEvent(steps / PICO)  # a wider deviation's loss may differ by what a float is rounded by
+        return ComposedDpEvent([SelfComposedDpEvent(one, steps), slack])
+
+    found = []
+    for order in orders:
+        try:
+            found.append((calibrate(event_of, epsilon, delta, (order,)), order))
+        except ValueError:
+            continue  # at this order no noise meets the budget
+    if not found:
+        raise ValueError("no noise multiplier up to 10,000 meets the budget")
+    return min(found)
+
+
 def sampled_sum_event(code: FixedPoint, rate: float, honest: int) -> DpEvent:
     """Return what one sampled sum in this encoding costs, at `honest` members' noise. Raises: ValueError."""
     distributed_rho(code.bound, code.deviation, honest, code.length)  # raises what is out of bounds
     return SampledSumDpEvent(rate, code.bound, code.deviation, honest, code.length)
-
-
-def largest_sample(expected: float, units: int) -> int:
-    """Return a size that a Poisson sample of `units` exceeds with probability below 2**-61.
-
-    What is beyond would wrap the sum's words: that costs a step's use, and no privacy.
-    Cites:   Chernoff's bound, exp(-m h(x / m - 1)) with h(u) = (1 + u) log(1 + u) - u, for the mean m.
-    """
-    if not 0 < expected <= units:
-        raise ValueError("expected: between 0 and the number of units")
-
-    def rare(size: int) -> bool:
-        over = size / expected
-        return expected * (over * math.log(over) - over + 1) > _RARE
-
-    low, high = math.ceil(expected), 2 * math.ceil(expected) + 1
-    while not rare(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if rare(middle) else (middle, high)
-    return min(high, units)

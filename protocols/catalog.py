@@ -8,7 +8,7 @@ from typing import Any
 from privacy.units import Level
 from protocols.faults import LocalError
 from protocols.session import Coordinator, Member, MemberId
-from protocols.weights import average, extrapolate, merge, pretrain, search, soup
+from protocols.weights import average, extrapolate, merge, pooled, pretrain, search, soup
 from protocols.wire import Message, Wire
 
 
@@ -100,6 +100,15 @@ CATALOG: Mapping[str, Collaboration] = {
             extrapolate.STATES,
             extrapolate.BEGIN,
             extrapolate.coordinate,
+        ),
+        Collaboration(
+            "pooled",
+            Level.WEIGHTS,
+            Stage.POST_TRAINING,
+            pooled.WIRE,
+            pooled.STATES,
+            pooled.BEGIN,
+            pooled.coordinate,
         ),
     )
 }

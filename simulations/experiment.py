@@ -9,11 +9,19 @@ from protocols.catalog import CATALOG
 from protocols.secure_sum.terms import Mode, Terms, mode_for
 from protocols.weights.recipe import LARGEST, Half, Recipe
 from protocols.weights.server_rules import FEDAVG, ServerRule
-from simulations.tables import ADAPTER_ALONE, TASK_ARITHMETIC, MergeTable, PretrainTable, UtilityTable
+from simulations.tables import (
+    ADAPTER_ALONE,
+    POOLED,
+    TASK_ARITHMETIC,
+    MergeTable,
+    PooledTable,
+    PretrainTable,
+    UtilityTable,
+)
 
 SHIPPED_MODEL = "base"
 SHIPPED = Path(__file__).parent / "base" / "model"
-SUMS_ONLY = frozenset({"soup", "search", "extrapolate"})  # what a member adds there is protected in the sum alone
+SUMS_ONLY = frozenset({"pooled", "soup", "search", "extrapolate"})  # what a member adds is protected in the sum alone
 SILO = "silo:"  # before the name of a silo of the standard library
 _LONGEST_PURPOSE = 256
 
@@ -150,6 +158,7 @@ class Experiment:
     merge: MergeTable = TASK_ARITHMETIC
     pretrain: PretrainTable = ADAPTER_ALONE
     utility: UtilityTable | None = None
+    pooled: PooledTable = POOLED
     purpose: str = ""
     unsafe_seeded_randomness: bool = False
 
@@ -234,9 +243,7 @@ def load_experiment(file: Path) -> Experiment:
         raise ConfigError(file, "lora.half", "expected b or alternate: the mean of products is not that of the means")
     known, alone = sorted(CATALOG), experiment.collaboration.unsafe_plain_sum
     if alone and experiment.collaboration.name in SUMS_ONLY:
-        raise ConfigError(
-            file, "collaboration.unsafe_plain_sum", "expected false: only the sum protects anything here"
-        )
+        raise ConfigError(file, "collaboration.unsafe_plain_sum", "expected false: only the sum protects anything")
     if experiment.noise_in_the_sum and alone:
         raise ConfigError(file, "privacy.unit", "expected record: a plain sum has no noise for whole members")
     if experiment.collaboration.name not in known:

@@ -75,3 +75,20 @@ class UtilityTable:
     def beside(self, folder: Path) -> "UtilityTable":
         """Return the table with every ingredient's folder found from the experiment file's."""
         return replace(self, ingredients=tuple(i if i == BASE else str(folder / i) for i in self.ingredients))
+
+
+@dataclass(frozen=True, slots=True)
+class PooledTable:
+    """Give the declared records of all members together, for `pooled`; 0 leaves it to what a simulation's data says.
+
+    On real nodes only the members know their data: `parley plan` says the number for data like theirs.
+    """
+
+    population: int = 0
+
+    def __post_init__(self) -> None:
+        if self.population < 0:
+            raise ValueError("population: expected at least 0")
+
+
+POOLED = PooledTable()

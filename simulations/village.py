@@ -131,7 +131,7 @@ def policy_for(experiment: Experiment, partner: str, orders: tuple[float, ...] =
         Relation.ZERO_OUT if privacy.unit is Unit.MEMBER else Relation.ADD_OR_REMOVE,
         orders,
         experiment.training.record_tokens,
-        disclosures=max(1000, experiment.collaboration.rounds),
+        disclosures=max(1000, experiment.collaboration.rounds * experiment.training.steps),
     )
     return Policy(1, budget, (permission,), experiment.unsafe_seeded_randomness)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from client.homes.average import AverageVisit
 from client.homes.merge import MergeVisit
+from client.homes.pooled import PooledVisit
 from client.homes.pretrain import PretrainVisit
 from client.homes.utility import UtilityVisit
 from client.visit import Visit
@@ -12,6 +13,7 @@ VISITS: Mapping[str, type[Visit]] = {
     "average": AverageVisit,
     "extrapolate": UtilityVisit,
     "merge": MergeVisit,
+    "pooled": PooledVisit,
     "pretrain": PretrainVisit,
     "search": UtilityVisit,
     "soup": UtilityVisit,

@@ -6,13 +6,14 @@ from typing import Protocol
 
 from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 
-from privacy.accounting.accountant import Filter, calibrate, default_orders, price
+from privacy.accounting.accountant import Cost, Filter, calibrate, default_orders, price
 from privacy.ledger import Account, Ledger
 from privacy.policy import Budget
 from privacy.units import Relation, Unit
 from protocols.faults import PeerError
 from protocols.weights.recipe import Recipe
 
+PROMISED = tuple(float(order) for order in range(2, 65))  # at these a sampled sum may keep its recipe's promise
 _ORDERS = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0)
 
 
@@ -51,10 +52,16 @@ class Promise(Protocol):
 
 
 def require_promise(recipe: Promise, event: DpEvent) -> None:
-    """Return if `event`, once in every round, keeps the recipe's own promise. Raises: PeerError."""
+    """Return if `event`, once in every round, keeps the recipe's own promise. Raises: PeerError.
+
+    It is kept if it is at any one order: a promise is about a run whose every number is fixed beforehand.
+    """
     if recipe.epsilon is None:
         raise PeerError("a recipe that promises nothing")
     relation = Relation.ZERO_OUT if recipe.unit is Unit.MEMBER else Relation.ADD_OR_REMOVE
+    if recipe.unit is not Unit.MEMBER:  # sampled: best at an order far from that of a fresh account
+        _require_at_some(SelfComposedDpEvent(event, recipe.rounds), recipe.epsilon, recipe.delta, relation)
+        return
     require_kept(SelfComposedDpEvent(event, recipe.rounds), recipe.epsilon, recipe.delta, relation)
 
 
@@ -62,6 +69,19 @@ def require_kept(event: DpEvent, epsilon: float, delta: float, relation: Relatio
     """Return if `event` stays within what is promised, at the orders of a fresh account. Raises: PeerError."""
     orders = default_orders(epsilon, delta)
     if not Filter(orders, delta).fits(price(event, orders, relation), epsilon):
+        raise PeerError("a recipe whose noise does not keep its own promise")
+
+
+def _require_at_some(event: DpEvent, epsilon: float, delta: float, relation: Relation) -> None:
+    """Return if it does at any one order: a promise is about a run whose every number is fixed beforehand."""
+    try:
+        cost = price(event, orders := (*default_orders(epsilon, delta), *PROMISED), relation)
+    except ValueError:
+        raise PeerError("a recipe whose noise is none to speak of") from None
+    if not any(
+        Filter((order,), delta).fits(Cost((nats,), cost.delta), epsilon)
+        for order, nats in zip(orders, cost.nats, strict=True)
+    ):
         raise PeerError("a recipe whose noise does not keep its own promise")
 
 

@@ -56,7 +56,8 @@ class Recipe(Message):
              entries that are trained in a round; `proximal` the weight of the pull to the round's start (Li et al.
              2020, FedProx); `target_quantile` of the gradients' norms that the clipping norm seeks (Andrew et al.
              2021), None for a fixed one; `beta` that of DPO; `largest` where a delta's entries are cut off: a step
-             of the words is that, times the members, over 2**(bits - 1).
+             of the words is that, times the members, over 2**(bits - 1); `population` the declared records (or
+             groups) of all members together, where a step is sampled from them all, else 0.
     """
 
     base: str
@@ -85,6 +86,7 @@ class Recipe(Message):
     proximal: float = 0.0
     target_quantile: float | None = None
     largest: float = LARGEST
+    population: int = 0
 
     def __post_init__(self) -> None:
         counts = (self.length, self.rank, self.record_tokens, self.rounds, self.steps, self.batch_size)
@@ -112,6 +114,8 @@ class Recipe(Message):
             raise ValueError("b_entries out of place: the number of B's entries where A's follow, and else 0")
         if not 0 < self.share <= 1:
             raise ValueError("share: expected a number above 0 and at most 1")
+        if self.population and not self.batch_size <= self.population < 2**53:
+            raise ValueError("population: expected 0, or a number of at least batch_size")
         if not 0 <= self.proximal < math.inf:
             raise ValueError("proximal: expected a number of at least 0")
         if self.target_quantile is not None and not 0 < self.target_quantile < 1:

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from simulations.collaborations.average import AverageRun
 from simulations.collaborations.judged import JudgedRun
 from simulations.collaborations.merge import MergeRun
+from simulations.collaborations.pooled import PooledRun
 from simulations.collaborations.pretrain import PretrainRun
 from simulations.collaborations.run import Run
 from simulations.experiment import Experiment
@@ -27,6 +28,7 @@ from simulations.experiment import Experiment
 RUNS: Mapping[str, Run] = {
     "average": AverageRun(),
     "merge": MergeRun(),
+    "pooled": PooledRun(),
     "pretrain": PretrainRun(),
     "soup": JudgedRun(),
     "search": JudgedRun(),

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from privacy.accounting.accountant import price
 from privacy.accounting.events import SampledSumDpEvent
-from privacy.fixed_point import FixedPoint, sized, sum_of_squares
+from privacy.fixed_point import FixedPoint, largest_sample, sized, sum_of_squares
 from privacy.randomness import SystemRandomness, UnsafeSeededRandomness
-from privacy.sampled_sum import SampledShare, largest_sample
+from privacy.sampled_sum import SampledShare
 
 LENGTH = 7
 

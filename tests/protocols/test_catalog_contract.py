@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from village import CORNERS, LENGTH, TERMS, recipe, task, trial, village
+from village import CORNERS, LENGTH, TERMS, pool_task, recipe, task, trial, village
 
 from privacy.fixed_point import FixedPoint, sized
 from protocols import catalog
@@ -37,6 +37,7 @@ TASKS = {
     "average": lambda: task(rounds=2),
     "pretrain": lambda: Pretrain(recipe(), 2, np.zeros(LENGTH, np.float32), task().terms),
     "merge": lambda: Merge(ties(), 2, Terms(Mode.STRICT, smallest_crowd=2, colluding=1)),
+    "pooled": lambda: pool_task(rounds=2),
     "soup": lambda: Soup(trial(evaluations=3), 2, TERMS, CORNERS),
     "search": lambda: Search(trial(evaluations=3), 2, TERMS, CORNERS, SearchMethod.EVOLUTION, 5),
     "extrapolate": lambda: Extrapolate(trial(evaluations=1), 2, TERMS, CORNERS[:2], (0.3, 0.5)),

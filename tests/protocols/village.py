@@ -8,7 +8,7 @@ import numpy as np
 from dp_accounting import DpEvent, GaussianDpEvent
 
 from client.homes.utility import MaskedTally
-from client.masking import Masked, MaskedRelease
+from client.masking import Masked, MaskedRelease, MaskedSample
 from privacy.evidence import Evidence
 from privacy.gate import Disclosed, Gate, Released
 from privacy.ledger import Account, Ledger
@@ -29,7 +29,7 @@ from protocols.secure_sum.session import Place
 from protocols.secure_sum.sums import Sums
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId, drive
-from protocols.weights import average, merge, utility
+from protocols.weights import average, merge, pooled, utility
 from protocols.weights.average import Average
 from protocols.weights.blending import agreeing, trimmed
 from protocols.weights.recipe import Recipe
@@ -84,6 +84,25 @@ class Nearer:
     def draw(self, _randomness) -> np.ndarray:
         before, *after = (float(np.sum((self.point - p.astype(np.float64)) ** 2)) for p in self.points)
         return np.clip(before - np.array(after), -self.clip, self.clip).astype(np.float32)
+
+
+def pool_task(mode: Mode = Mode.STRICT, **changes) -> pooled.Pool:
+    given = {"steps": 1, "population": 12, "batch_size": 6, "noise_multiplier": 4.0} | changes
+    return pooled.Pool(recipe(**given), 2, np.zeros(LENGTH, np.float32), Terms(mode, smallest_crowd=2, colluding=1))
+
+
+@dataclass
+class Points:
+    """Be four records at a private point: the gradient of half the squared distance to it."""
+
+    point: np.ndarray
+    at: np.ndarray
+
+    def __len__(self) -> int:
+        return 4
+
+    def vectors(self, chosen):
+        yield from np.tile(self.at - self.point, (chosen.size, 1))
 
 
 @dataclass
@@ -216,6 +235,19 @@ class Room:
             return house.gate.disclose(Masked(scores, spec, mask), house.account, occasion)
         tally = MaskedTally(SampledShare(scores, spec, 1.0, terms.honest), mask)
         return house.gate.release(tally, house.account, occasion)
+
+    def stepped(self, recipe: Recipe, step: int, point: np.ndarray, request, slips) -> Released | Disclosed:
+        house, name = self.house, self.occasion.session
+        terms = house.sums.terms(name, house.roster)
+        spec = pooled.spec_of(recipe, terms, len(request.members), step)
+        expected = Expected(pooled.NAME, spec, pooled.context_of(recipe, step, point), step)
+        begun = house.sums.begin(name, request, slips, expected)
+        share = SampledShare(Points(house.point, point), spec, pooled.rate_of(recipe), terms.honest)
+        sample = MaskedSample(share, lambda values: house.sums.upload(name, begun, values))
+        occasion = replace(self.occasion, summed=True)
+        if recipe.epsilon is None:
+            return house.gate.disclose(sample, house.account, occasion)
+        return house.gate.release(sample, house.account, occasion)
 
     def contribution(self, recipe: Recipe, round_: int, adapter: np.ndarray) -> Released | Disclosed:
         house = self.house
