@@ -7,7 +7,7 @@ from privacy.config import ConfigError, read_config
 from privacy.units import Unit
 from protocols.catalog import CATALOG
 from protocols.secure_sum.terms import Mode, Terms, mode_for
-from protocols.weights.recipe import LARGEST, Half, Recipe
+from protocols.weights.recipe import Half, Recipe, reach
 from protocols.weights.server_rules import FEDAVG, ServerRule
 from simulations.tables import (
     ADAPTER_ALONE,
@@ -50,14 +50,15 @@ class SecureSumTable:
     """Give the terms of the secure sum: see `protocols/secure_sum/terms.py`.
 
     Without a `mode` it is resilient where the threshold leaves room for a member to drop out, else strict. Entries of
-    a delta are cut off at `largest`: the smaller it is, the finer are the words.
+    a delta are cut off at `largest`: the smaller it is, the finer are the words; without it, where the optimiser
+    cannot reach.
     """
 
     smallest_crowd: int = 3
     colluding: int = 1
     bits: int = 32
     mode: Mode | None = None
-    largest: float = LARGEST
+    largest: float | None = None
 
     def terms(self, members: int) -> Terms:
         """Return the terms for so many members. Raises: ValueError."""
@@ -226,8 +227,14 @@ class Experiment:
             proximal=self.training.proximal,
             share=self.training.share,
             target_quantile=self.training.target_quantile,
-            largest=self.secure_sum.largest,
+            largest=self._largest,
         )
+
+    @property
+    def _largest(self) -> float:
+        """Return where entries of a delta are cut off: as the file says, or beyond the optimiser's reach."""
+        t = self.training
+        return self.secure_sum.largest or reach(t.optimizer, t.learning_rate, t.steps)
 
     @property
     def example(self) -> Recipe:

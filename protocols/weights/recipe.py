@@ -160,6 +160,15 @@ class Recipe(Message):
         return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
 
+def reach(optimizer: str, learning_rate: float, steps: int) -> float:
+    """Return what no entry of a round's delta goes beyond, as far as the optimiser bounds it; at most LARGEST.
+
+    Adam's step is learning_rate |sum a_i g_i| / sqrt(sum b_i g_i**2), which by Cauchy and Schwarz is at most
+    learning_rate sqrt(sum a_i**2 / b_i) = 7.3 learning_rates for betas (0.9, 0.999). Finer words for smaller steps.
+    """
+    return min(LARGEST, 8 * learning_rate * steps) if optimizer in ("adam", "adamw") else LARGEST
+
+
 def context(name: str, ask: bytes) -> bytes:
     """Return the digest (32 bytes) of an encoded ask, without its request and slips, for the masks of its sum."""
     return hashlib.sha256(f"parley/v1/{name}/context\0".encode() + ask).digest()

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from privacy.config import ConfigError
 from privacy.units import Guarantee, Relation, Unit
 from simulations.cli import app
+from simulations.experiment import load_experiment
 from simulations.report import Comparison, MemberResult, RoundResult, write_json
 from simulations.scenarios import experiments_of, run_scenarios
 from simulations.side_by_side import show_side_by_side, verdicts, write_side_by_side
@@ -105,6 +106,13 @@ def test_runs_of_a_set_that_were_done_are_put_side_by_side_as_they_are(experimen
     )
     assert first.run.experiment == "two"
     assert "two" in (tmp_path / "all.html").read_text()
+
+
+def test_the_set_of_the_weight_level_is_sound_and_on_the_same_silos():
+    found = [load_experiment(file) for file in experiments_of("weights")]
+    assert {e.collaboration.name for e in found} >= {"average", "pooled", "merge", "pretrain"}
+    assert len({e.members for e in found}) == 1
+    assert len({e.name for e in found}) == len(found)
 
 
 def test_a_set_that_does_not_exist_is_named():
