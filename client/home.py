@@ -22,8 +22,10 @@ from client.fitted import Fitted, Shape
 from client.homes import VISITS
 from client.model import Adapted, Base, layout_of, longest
 from client.personal import Personal
+from client.quiet import LOG
 from client.state import MemoryStates, States
 from client.training.clipping import Clipper
+from client.training.objectives import loss_of
 from client.training.whole import Whole
 from client.validation import set_apart
 from client.visit import Visit
@@ -43,6 +45,7 @@ from protocols.roster import Roster
 from protocols.secure_sum.session import Place
 from protocols.secure_sum.sums import Sums
 from protocols.session import MemberId
+from protocols.weights.recipe import Objective, Recipe
 
 V = TypeVar("V", bound=Visit)
 
@@ -68,7 +71,8 @@ class House:
     than `most_rank` only that much is trained here. `personal` is trained on top of `shared`, the adapter that the
     last round began with, when the answer is on its way. `identity` is the home's public key, by which two homes of
     one name on one ledger differ. With `unsafe_seed` the same letters get the same answers, which protects nothing;
-    the policy must allow it. `validation` is the share of records that no training sees.
+    the policy must allow it. `validation` is the share of records that no training sees. `left_out` documents had
+    nothing to train on when they were last made into records: the operator's to know, and nobody else's.
     """
 
     member: MemberId
@@ -91,7 +95,9 @@ class House:
     personal: Personal | None = None
     whole: Whole | None = field(default=None, init=False, repr=False)
     shared: tuple[Shape, NDArray[np.float32]] | None = field(default=None, init=False, repr=False)
+    left_out: int | None = field(default=None, init=False, repr=False)
     _fitted: tuple[tuple[object, ...], Fitted] | None = field(default=None, init=False, repr=False)
+    _apart: set[tuple[Objective, float]] = field(default_factory=set, init=False, repr=False)
     _known: tuple[object, tuple[str, ...]] | None = field(default=None, init=False, repr=False)
 
     def open(self, occasion: Occasion) -> "Visit":
@@ -131,11 +137,11 @@ class House:
         adapter = (recipe.layout, recipe.base, recipe.record_tokens, recipe.length, recipe.rank, recipe.alpha)
         key = (*adapter, recipe.objective, recipe.unit, self.edition())
         if self._fitted is not None and self._fitted[0] == key:
+            self._require_isolation(self._fitted[1].adapted, recipe)
             return self._fitted[1]
         adapted = self._adapt(recipe)
         try:
-            # Before the gate: a model on which clipping bounds nothing must cost no budget.
-            Clipper(adapted, None, 1).check_isolation(np.zeros(recipe.length), recipe.record_tokens)
+            self._require_isolation(adapted, recipe)
             fitted = Fitted(adapted, *self.records(recipe))
         except BaseException:
             adapted.remove()
@@ -146,6 +152,9 @@ class House:
     def records(self, recipe: Shape) -> tuple[Records, Records]:
         """Return the records to train on, and those that no training sees. Raises: PeerError, ConfigError."""
         records = records_of(recipe, self.documents(), self.base.tokenizer)
+        if self.left_out != records.left_out:
+            LOG.info("the data is read: %d documents have nothing to train on, and are left out", records.left_out)
+        self.left_out = records.left_out
         return set_apart(records, self.validation, self.dataset)
 
     def rest(self) -> None:
@@ -164,6 +173,20 @@ class House:
             self.sums.close()
         self.ledger.close()
 
+    def _require_isolation(self, adapted: Adapted, recipe: Shape) -> None:
+        """Refuse a model that mixes records under this recipe's own loss; once for each loss. Raises: LocalError.
+
+        Before the gate: a model on which clipping bounds nothing must cost no budget.
+        """
+        beta = recipe.beta if isinstance(recipe, Recipe) else 1.0
+        if (recipe.objective, beta) in self._apart:
+            return
+        zeros = np.zeros(recipe.length)
+        clipper = Clipper(adapted, None, 1, loss_of(recipe.objective, beta, zeros))
+        paired = recipe.objective is Objective.PREFERENCE
+        clipper.check_isolation(zeros, recipe.record_tokens, paired=paired)
+        self._apart.add((recipe.objective, beta))
+
     def _adapt(self, recipe: Shape) -> Adapted:
         if recipe.base != self.base.digest:
             raise PeerError("a recipe for another base model")
@@ -175,6 +198,7 @@ class House:
         if self._fitted is not None:
             self._fitted[1].adapted.remove()
             self._fitted = None
+        self._apart.clear()  # another adapter, another test
         return Adapted(self.base, layout)
 
     def _layout(self, recipe: Shape) -> Layout:

@@ -12,11 +12,12 @@ from client.homes.local import schedule_of
 from client.model import longest
 from client.training.clipping import Clipper
 from client.training.inner import Moments, UnsafeInner
+from client.training.objectives import loss_of
 from client.training.whole import Whole
 from privacy.gate import Said
 from protocols.faults import PeerError
 from protocols.weights.pretrain import EVERYTHING
-from protocols.weights.recipe import Half, Recipe
+from protocols.weights.recipe import Half, Objective, Recipe
 
 Vector = NDArray[np.float32]
 INNER = "adamw"
@@ -36,6 +37,8 @@ class PretrainVisit(AverageVisit):
             raise PeerError("many steps without clipping protect no record: whole members, or nobody")
         if recipe.optimizer != INNER or recipe.half is not Half.B or recipe.share != 1.0:
             raise PeerError("a recipe that is not AdamW's, or of other entries than all")
+        if recipe.target_quantile is not None:
+            raise PeerError("a clipping norm to be sought, and no gradients that are clipped")
         schedule = schedule_of(self.house, replace(recipe, optimizer="adam"))
         session, number, states = *self.occasion.key, self.house.states
         moments = Moments.of(states.before(session, number))
@@ -44,11 +47,14 @@ class PretrainVisit(AverageVisit):
             states.keep(session, number, after.arrays)
 
         if recipe.targets == EVERYTHING:
+            if recipe.objective is Objective.PREFERENCE:
+                raise PeerError("preferences are trained for by an adapter: a whole model has no start to return to")
             whole, records = self._whole(recipe), self._records(recipe)
             whole_gradient = partial(whole.gradient, records)
             return UnsafeInner(records, adapter, whole.start, schedule, whole_gradient, moments, keep)
         fitted = self.house.fit(recipe)
-        clipper = Clipper(fitted.adapted, None, schedule.micro_batch)
+        loss = loss_of(recipe.objective, recipe.beta, adapter)
+        clipper = Clipper(fitted.adapted, None, schedule.micro_batch, loss)
 
         def gradient(point: NDArray[np.float64], chosen: NDArray[np.intp]) -> NDArray[np.float64]:
             return clipper.sum(point, fitted.records, chosen) / max(1, chosen.size)

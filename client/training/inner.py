@@ -59,7 +59,8 @@ class Moments:
 class UnsafeInner:
     """Train by AdamW from `start` (length,), without clipping and without noise: what leaves is bounded by a sum.
 
-    `gradient` gives the mean over the chosen records; `origin` (length,) are the weights that the vector is added to.
+    `gradient` gives the mean over the chosen units; the pull to the start is added to it (Li et al. 2020, FedProx);
+    `origin` (length,) are the weights that the vector is added to.
     `keep` gets the moments that the round ended with, once it has.
     Learns:  who gets the way by itself: whatever it tells about the records, which can be their text.
     """
@@ -78,8 +79,10 @@ class UnsafeInner:
         point, schedule = self.start.astype(np.float64), self.schedule
         with torch_threads(schedule.threads):
             for _ in range(schedule.steps):
-                chosen = poisson(len(self.records), schedule.rate, randomness)
+                chosen = poisson(self.records.units, schedule.rate, randomness)
                 gradient = self.gradient(point, chosen)
+                if schedule.proximal:
+                    gradient = gradient + schedule.proximal * (point - self.start)
                 if chosen.size and np.isfinite(gradient).all():
                     point = point + moments.step(gradient, schedule.learning_rate, self.origin + point)
         self.keep(moments)

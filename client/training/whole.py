@@ -45,15 +45,22 @@ class Whole:
                 at += p.numel()
 
     def gradient(self, records: Records, point: Vector, chosen: NDArray[np.intp], at_once: int = 8) -> Vector:
-        """Return the mean gradient of the chosen records' losses at `point`, shape (size,); of none it is zero."""
+        """Return the mean gradient of the chosen units at `point`, shape (size,); of none it is zero.
+
+        A unit's is the mean over its rows, and a row's loss that over its counted tokens.
+        """
         self.set(point)
         self.model.zero_grad(set_to_none=True)
-        for first in range(0, chosen.size, at_once):
-            rows = records.take(chosen[first : first + at_once])
-            width = int(rows.lengths.max())
-            tokens = torch.from_numpy(rows.tokens[:, :width].astype(np.int64))
-            losses = record_losses(self.model, tokens, torch.from_numpy(rows.lengths))
-            (losses.sum() / chosen.size).backward()
+        rows = records.rows_of(chosen)
+        of = rows if records.owner is None else records.owner[rows]
+        weights = 1.0 / (np.bincount(of)[of] * max(1, chosen.size))
+        for first in range(0, rows.size, at_once):
+            part = records.take(rows[first : first + at_once])
+            width = int(part.lengths.max())
+            tokens = torch.from_numpy(part.tokens[:, :width].astype(np.int64))
+            counted = None if part.counted is None else torch.from_numpy(part.counted[:, :width])
+            losses = record_losses(self.model, tokens, torch.from_numpy(part.lengths), counted)
+            (losses * torch.from_numpy(weights[first : first + at_once]).float()).sum().backward()
         made = [np.zeros(p.numel(), np.float32) if p.grad is None else _flat(p.grad) for p in self._parameters]
         return np.concatenate(made).astype(np.float64)
 

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dp_accounting import PoissonSampledDpEvent
+from numpy.typing import NDArray
 
+from client.data import Records
 from client.declared import Declared
 from client.documents import Document, Turn
 from client.dp_training import DpSgd
 from client.home import House
 from client.homes.local import MOST_ROWS, training
-from client.model import Base, layout_of, load_base
+from client.model import Adapted, Base, layout_of, load_base
+from client.training.clipping import Clipper
 from client.training.objectives import Preference
 from privacy.gate import Released
 from privacy.ledger import Ledger
@@ -21,7 +24,7 @@ from privacy.occasion import Occasion
 from privacy.policy import Budget, Permission, Policy
 from privacy.refusal import LevelForbidden
 from privacy.units import Level, Unit
-from protocols.faults import PeerError
+from protocols.faults import LocalError, PeerError
 from protocols.session import MemberId
 from protocols.weights.recipe import Objective, Recipe
 
@@ -188,6 +191,41 @@ def test_a_recipe_for_other_data_is_refused_and_costs_nothing(
     with pytest.raises(PeerError, match=words):
         contribute(house, asked)
     assert not list(house.ledger.entries())
+
+
+def test_a_loss_of_pairs_that_mixes_records_is_found_before_anything_is_charged(
+    make_house: MakeHouse, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Preference.prepared
+
+    def coupled(self: Preference, adapted: Adapted, records: Records, rows: NDArray[np.intp]) -> Records:
+        known = honest(self, adapted, records, rows)
+        assert known.weights is not None
+        return replace(known, weights=known.weights / len(records))  # as a mean over the batch
+
+    monkeypatch.setattr(Preference, "prepared", coupled)
+    house, asked = make_house(PAIRS, Unit.RECORD), replace(recipe, objective=Objective.PREFERENCE)
+    with pytest.raises(LocalError, match="mixes the records"):
+        contribute(house, asked)
+    assert not list(house.ledger.entries())
+
+
+def test_each_loss_is_tested_once_as_long_as_the_adapter_stays(
+    make_house: MakeHouse, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tested, check = [], Clipper.check_isolation
+
+    def counting(self: Clipper, point: NDArray[np.float64], tokens: int, *, paired: bool = False) -> None:
+        tested.append(paired)
+        check(self, point, tokens, paired=paired)
+
+    monkeypatch.setattr(Clipper, "check_isolation", counting)
+    house, asked = make_house(PAIRS, Unit.RECORD), replace(recipe, objective=Objective.PREFERENCE)
+    ready = house.fit(asked)
+    assert house.fit(asked) is ready
+    assert house.fit(replace(asked, beta=0.5)) is ready
+    assert house.fit(asked) is ready
+    assert tested == [True, True]  # one for each beta
 
 
 def test_what_protects_a_record_is_not_charged_to_a_budget_per_group(make_house: MakeHouse, recipe: Recipe) -> None:
