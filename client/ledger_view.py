@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from client.folder import Folder
 from client.settings import Settings
 from privacy.accounting.certificate import Certificate, certify
-from privacy.books.accounts import Account
+from privacy.books.accounts import Account, Whose
 from privacy.books.approvals import Approval
 from privacy.books.statement import Caps, Share
 from privacy.config import ConfigError
@@ -25,6 +25,7 @@ from privacy.units import Guarantee, Relation, rounded_down, rounded_up
 LAST = 20  # lines of the trail that are shown
 CHANGED = "somebody has changed this ledger, and these figures are not its lines' (parley member audit verify)"
 NO_SUM = "counted, never summed: no epsilon describes them"
+COSTS_NO_MORE = "answers made of what was charged earlier: they cost nothing more"
 SHARES_DO_NOT_ADD_UP = "each share's epsilon is what it would cost alone; together they cost at most the sum"
 _SHOWN_OF_A_KEY = len("ed25519:") + 16  # 96 bits: nobody makes another key that begins alike
 _MOST_CERTIFIED = 100_000  # charges: beyond, to read them all would keep the page waiting
@@ -46,6 +47,16 @@ class Shown:
     most_disclosures: int
     certified: Certificate | None
     shares: tuple[Share, ...]
+    derived: Mapping[Whose, int] = field(default_factory=dict)
+
+    def derived_for(self, share: Share) -> int:
+        """Return how many answers a share got that were derived from earlier charges."""
+        return self.derived.get((share.partner, share.level.value, share.collaboration), 0)
+
+    @property
+    def answers_derived(self) -> int:
+        """Return how many answers were derived from earlier charges in all."""
+        return sum(self.derived.values())
 
     @property
     def left(self) -> float:
@@ -124,7 +135,7 @@ def as_table(seen: Seen) -> list[str]:
     if seen.changed:
         lines += [f"warning: {CHANGED}: {seen.changed}"]
     for account in seen.accounts:
-        lines += [*_summary(account), *_table(account.shares), *_promises(account), ""]
+        lines += [*_summary(account), *_table(account), *_promises(account), ""]
     if seen.waiting:
         lines += ["waits for your approval (parley member approve DIR ID):"]
         lines += [
@@ -185,7 +196,9 @@ def _shown(ledger: Ledger, account: Account, caps: Caps | None = None) -> Shown:
     if certified is not None and certified.epsilon >= said.spent.epsilon:
         certified = None
     most = account.budget.disclosures
-    return Shown(said.dataset, said.spent, said.limit, said.charges, said.disclosures, most, certified, said.shares)
+    counts = (said.charges, said.disclosures, most)
+    derived = ledger.derived(account)
+    return Shown(said.dataset, said.spent, said.limit, *counts, certified, said.shares, derived)
 
 
 def _certificate(ledger: Ledger, account: Account) -> Certificate | None:
@@ -216,7 +229,10 @@ def _summary(account: Shown) -> list[str]:
         by = account.certified
         lines += [f"  certified  epsilon {rounded_up(by.epsilon)} by {by.accountant}: {by.assumption}"]
     counted = f"{account.disclosures} of at most {account.most_disclosures}"
-    return [*lines, f"  charges {account.charges}", f"  disclosures {counted}, {NO_SUM}"]
+    lines += [f"  charges {account.charges}"]
+    if account.answers_derived:
+        lines += [f"  derived {account.answers_derived}, {COSTS_NO_MORE}"]
+    return [*lines, f"  disclosures {counted}, {NO_SUM}"]
 
 
 def _promises(account: Shown) -> list[str]:
@@ -225,17 +241,28 @@ def _promises(account: Shown) -> list[str]:
     return lines + [f"  not covered: {line}" for line in account.spent.not_covered]
 
 
-def _table(shares: tuple[Share, ...]) -> list[str]:
-    if not shares:
+def _table(account: Shown) -> list[str]:
+    if not account.shares:
         return []
-    head = ("PARTNER", "LEVEL", "COLLABORATION", "EPSILON", "OF", "CHARGES", "DISCLOSED", "SENT", "STILL FIT")
-    rows = [head, *(cells(share) for share in shares)]
+    head = (
+        "PARTNER",
+        "LEVEL",
+        "COLLABORATION",
+        "EPSILON",
+        "OF",
+        "CHARGES",
+        "DERIVED",
+        "DISCLOSED",
+        "SENT",
+        "STILL FIT",
+    )
+    rows = [head, *(cells(share, account.derived_for(share)) for share in account.shares)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     return ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def cells(share: Share) -> tuple[str, ...]:
-    """Return a share as the columns of a table."""
+def cells(share: Share, derived: int) -> tuple[str, ...]:
+    """Return a share, and how many answers were derived for it, as the columns of a table."""
     return (
         short(share.partner),
         share.level.value,
@@ -243,6 +270,7 @@ def cells(share: Share) -> tuple[str, ...]:
         rounded_up(share.epsilon),
         "-" if share.limit is None else f"{share.limit:g}",
         str(share.charges),
+        str(derived),
         str(share.disclosures),
         size_of(share.bytes),
         "-" if share.more is None else str(share.more),
@@ -264,10 +292,11 @@ def _account(account: Shown) -> dict[str, object]:
         "limit": account.limit,
         "left": account.left,
         "charges": account.charges,
+        "derived": account.answers_derived,
         "disclosures": account.disclosures,
         "most_disclosures": account.most_disclosures,
         "certified": by and {"epsilon": by.epsilon, "accountant": by.accountant, "assumption": by.assumption},
-        "shares": [_named(share) for share in account.shares],
+        "shares": [_named(share) | {"derived": account.derived_for(share)} for share in account.shares],
     }
 
 

@@ -64,6 +64,7 @@ _SHARE_HEAD = (
     ("epsilon", "number"),
     ("of", "number"),
     ("charges", "number"),
+    ("derived", "number"),
     ("disclosed", "number"),
     ("sent", "number"),
     ("still fit", "number"),
@@ -137,7 +138,7 @@ def _waiting(waiting: Sequence[Approval]) -> Html:
 
 
 def _account(account: Shown) -> Html:
-    from client.ledger_view import NO_SUM, SHARES_DO_NOT_ADD_UP, cells
+    from client.ledger_view import COSTS_NO_MORE, NO_SUM, SHARES_DO_NOT_ADD_UP, cells
 
     spent, by = account.spent, account.certified
     figures = {"epsilon spent": rounded_up(spent.epsilon), "of": f"{account.limit:g}"}
@@ -154,10 +155,11 @@ def _account(account: Shown) -> Html:
         )
         parts.append(tag("p", certified, class_="under"))
     disclosed = f"{account.disclosures} disclosures of at most {account.most_disclosures}: {NO_SUM}."
-    parts.append(tag("p", f"{account.charges} charges. {disclosed}", class_="under"))
+    derived = f"{account.answers_derived} derived: {COSTS_NO_MORE}. " if account.answers_derived else ""
+    parts.append(tag("p", f"{account.charges} charges. {derived}{disclosed}", class_="under"))
     if account.shares:
         kinds = [kind for _, kind in _SHARE_HEAD]
-        rows = [list(zip(cells(share), kinds, strict=True)) for share in account.shares]
+        rows = [list(zip(cells(share, account.derived_for(share)), kinds, strict=True)) for share in account.shares]
         parts += [_table(_SHARE_HEAD, rows), tag("p", f"{SHARES_DO_NOT_ADD_UP.capitalize()}.", class_="under")]
     rest = [f"It assumes: {line}." for line in spent.assumptions]
     rest += [f"It does not cover: {line}." for line in spent.not_covered]

@@ -67,10 +67,7 @@ def serve(folder: Folder) -> int:
         return opened[0]
 
     def describe_home() -> dict[str, str | int]:
-        said: dict[str, str | int] = {"member": settings.member, "model": settings.model.name}
-        if opened:
-            said |= {"model_digest": opened[0].model_digest, "sessions": opened[0].shelf.sessions()}
-        return said
+        return described(settings, opened[0] if opened else None)
 
     def look_into_ledger() -> Seen:
         from client.ledger_view import look  # late, too
@@ -83,6 +80,17 @@ def serve(folder: Folder) -> int:
         port = settings.page.port
         page = None if port is None else offer_page(folder.settings, folder.page_token, port)
         return run(open_it, Sights(describe_home, look_into_ledger), letters, operator, page)
+
+
+def described(settings: Settings, opened: Opened | None) -> dict[str, str | int]:
+    """Return what the operator is told of a home: names, digests and numbers, and never content."""
+    said: dict[str, str | int] = {"member": settings.member, "model": settings.model.name}
+    if opened is not None:
+        said |= {"model_digest": opened.model_digest, "sessions": opened.shelf.sessions()}
+        left_out = opened.house.left_out
+        if left_out is not None:  # the data is read when the first recipe says how
+            said |= {"documents_left_out": left_out}
+    return said
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,13 @@ from dp_accounting import DpEvent
 
 from privacy.accounting.events import from_json, to_json
 from privacy.books import approvals, derived, fingerprint, joining, matching, releases
-from privacy.books.accounts import Account, cost_at, find, fresh, listed
+from privacy.books.accounts import Account, Whose, cost_at, find, fresh, listed
 from privacy.books.approvals import Approval
 from privacy.books.book import Book, Clock, Writer
 from privacy.books.deciding import Decider
 from privacy.books.releases import Receipt, Release
 from privacy.books.schema import connect
-from privacy.books.statement import Caps, Decision, Share, Statement, statement
+from privacy.books.statement import Caps, Decision, Share, Statement, answers_derived, statement
 from privacy.limits import NO_LIMITS, Limits
 from privacy.occasion import Occasion
 from privacy.policy import Budget
@@ -210,6 +210,11 @@ class Ledger:
         """Return what the account has spent, by the filter's own sum, and whose share is what, under `caps`."""
         with self._read() as db:
             return statement(db, account, caps)
+
+    def derived(self, account: Account) -> dict[Whose, int]:
+        """Return how many answers were derived from earlier charges, by whose share they count with."""
+        with self._read() as db:
+            return answers_derived(db, account)
 
     def events(self, account: Account) -> dict[str, int]:
         """Return every event charged to the account, as canonical JSON, and how often; in order of appearance."""

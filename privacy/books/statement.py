@@ -12,6 +12,10 @@ _SHARES = (
     "SELECT partner, level, collaboration, nats, extra, charges, disclosures, bytes, epsilon, last_event FROM shares"
     " WHERE account = ? ORDER BY partner, level, collaboration"
 )
+_DERIVED = (
+    "SELECT s.partner, s.level, s.collaboration, count(*) FROM entries e JOIN shares s ON s.id = e.share"
+    " WHERE e.kind = 'derived' AND e.slot = 'answer' AND s.account = ? GROUP BY s.id"
+)
 Caps = Mapping[Whose, float | None]
 """Bound each share's epsilon; None does not."""
 
@@ -46,6 +50,16 @@ class Statement:
     charges: int
     disclosures: int
     shares: tuple[Share, ...] = ()
+
+
+def answers_derived(db: sqlite3.Connection, account: Account) -> dict[Whose, int]:
+    """Return how many answers each share got that were made of what was charged earlier: they cost nothing more.
+
+    It reads every line.
+    """
+    held = find(db, account.dataset, account.budget)
+    rows = db.execute(_DERIVED, (held.id,)).fetchall() if held else []
+    return {(partner, level, collaboration): count for partner, level, collaboration, count in rows}
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,30 @@ def test_disclosures_stand_apart_and_change_no_epsilon(home: Home) -> None:
     }
 
 
+def test_answers_that_were_derived_from_earlier_charges_are_shown_as_such_and_cost_nothing(home: Home) -> None:
+    def lines() -> tuple[str, str, str]:
+        seen = look(home.root)
+        return "\n".join(as_table(seen)), as_json(seen), page.draw({}, seen)
+
+    home.ledger.charge(home.account, BIG, home.occasion(0))
+    home.ledger.tie(home.occasion(0), "ab" * 32)  # kept at home: nothing has left
+    before = look(home.root).accounts[0]
+    assert before.answers_derived == 0
+    assert not any("cost nothing more" in shown for shown in lines())
+    for n in (1, 2):
+        home.ledger.derive(home.account, home.occasion(n), "ab" * 32)
+    home.ledger.derive(home.account, home.occasion(3, "ed25519:bb"), "ab" * 32)
+    own = look(home.root).accounts[0]
+    assert (own.spent, own.charges, own.disclosures) == (before.spent, 1, 0)
+    assert {s.partner: own.derived_for(s) for s in own.shares} == {"ed25519:aa": 2, "ed25519:bb": 1}
+    table, as_text, drawn = lines()
+    assert "derived 3, answers made of what was charged earlier: they cost nothing more" in table
+    assert re.search(r"average +\S+ +\S+ +1 +2 +0 ", table)
+    (told,) = json.loads(as_text)["accounts"]
+    assert (told["derived"], [share["derived"] for share in told["shares"]]) == (3, [2, 1])
+    assert "3 derived: answers made of what was charged earlier" in drawn
+
+
 def test_what_waits_for_approval_and_the_last_lines_are_shown_and_no_more_than_those(home: Home) -> None:
     with pytest.raises(NotApproved):
         home.ledger.charge(home.account, BIG, home.occasion(0), Limits(approval=True))

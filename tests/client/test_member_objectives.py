@@ -16,6 +16,7 @@ from client.dp_training import DpSgd
 from client.home import House
 from client.homes.local import MOST_ROWS, training
 from client.model import Adapted, Base, layout_of, load_base
+from client.quiet import LOG
 from client.training.clipping import Clipper
 from client.training.objectives import Preference
 from privacy.gate import Released
@@ -137,8 +138,6 @@ def test_the_rate_that_is_charged_is_the_share_of_the_declared_units(
 def test_one_pair_or_one_group_moves_a_step_by_no_more_than_the_clipping_norm(
     make_house: MakeHouse, recipe: Recipe, objective: Objective, documents: list[Document], unit: Unit
 ) -> None:
-    from client.training.clipping import Clipper
-
     house, asked = make_house(documents, unit), replace(recipe, objective=objective, unit=unit)
     fitted = house.fit(asked)
     point = np.random.default_rng(0).normal(size=recipe.length) * 0.1
@@ -226,6 +225,24 @@ def test_each_loss_is_tested_once_as_long_as_the_adapter_stays(
     assert house.fit(replace(asked, beta=0.5)) is ready
     assert house.fit(asked) is ready
     assert tested == [True, True]  # one for each beta
+
+
+def test_how_many_documents_are_left_out_is_known_at_home_by_number_and_in_no_word_of_theirs(
+    make_house: MakeHouse, recipe: Recipe, caplog: pytest.LogCaptureFixture
+) -> None:
+    silent = [Document("canary", talk("canary", " "), group="canary") for _ in range(3)]
+    house, asked = make_house([*CHATS, *silent], Unit.RECORD), replace(recipe, objective=Objective.ANSWERS)
+    assert house.left_out is None
+    with caplog.at_level("INFO", LOG.name):
+        said = contribute(house, asked)
+        house.fit(asked)
+    assert house.left_out == 3
+    assert [r.getMessage() for r in caplog.records if "left out" in r.getMessage()] == [
+        "the data is read: 3 documents have nothing to train on, and are left out"
+    ]
+    assert "canary" not in caplog.text
+    assert isinstance(said, Released)
+    assert said.value.shape == (recipe.length,)  # no number of documents is in an answer
 
 
 def test_what_protects_a_record_is_not_charged_to_a_budget_per_group(make_house: MakeHouse, recipe: Recipe) -> None:

@@ -36,7 +36,8 @@ def seen(dataset: str = "notes", partner: str = KEY, purpose: str = "a study", w
         Share(partner, Level.WEIGHTS, "other", 0.5, None, 2, 1, 800_000, "{}", 9),
     )
     certified = Certificate(2.0, "PLD")
-    own = Shown(dataset, spent, 8.0, 43, 6, 1000, certified, shares)
+    derived = {(partner, "weights", "other"): 4}
+    own = Shown(dataset, spent, 8.0, 43, 6, 1000, certified, shares, derived)
     waiting = Approval(7, "2030", "pending", partner, "average", Level.WEIGHTS, purpose, "{}", None)
     line = {"seq": 9, "at": "2030-01-01T00:00:00.000000Z", "kind": "refused", "why": why, "partner": partner}
     return Seen((own,), (waiting,), (line,), 9)
@@ -103,8 +104,9 @@ def test_the_table_says_what_is_enforced_what_is_only_certified_and_what_no_epsi
     assert "enforced   epsilon 2.50 by Renyi filter (2, 8): holds whatever is asked next" in text
     assert "certified  epsilon 2.00 by PLD: only if every event was fixed before any answer was seen" in text
     assert "disclosures 6 of at most 1000, counted, never summed" in text
-    assert re.search(r"weights +average +2.25 +4 +38 +0 +48.2 MB +57", text)
-    assert re.search(r"logits +vote +0.75 +- +3 +5 +120 B +-", text)
+    assert re.search(r"weights +average +2.25 +4 +38 +0 +0 +48.2 MB +57", text)
+    assert re.search(r"logits +vote +0.75 +- +3 +0 +5 +120 B +-", text)
+    assert re.search(r"weights +other +0.50 +- +2 +4 +1 +800.0 kB +9", text)
     assert re.search(r"7 .* average \(weights\)  a study", text)
 
 
@@ -114,8 +116,9 @@ def test_the_json_holds_what_the_table_shows_and_is_json_even_where_an_epsilon_i
     assert (own["epsilon"], own["left"], own["certified"]["epsilon"], own["disclosures"]) == (2.5, 5.5, 2.0, 6)
     assert own["shares"][0] | {"partner": ""} == {
         "partner": "", "level": "weights", "collaboration": "average", "epsilon": 2.25, "limit": 4.0, "charges": 38,
-        "disclosures": 0, "bytes": 48_200_000, "last_event": "{}", "more": 57,
+        "disclosures": 0, "bytes": 48_200_000, "last_event": "{}", "more": 57, "derived": 0,
     }  # fmt: skip
+    assert (own["derived"], own["shares"][2]["derived"]) == (4, 4)
     assert shown["waiting"][0]["purpose"] == "a study"
     spent = Guarantee(float("inf"), 1e-5, Unit.RECORD, Relation.ADD_OR_REMOVE, "x", (), ())
     lost = Seen((Shown("d", spent, 1.0, 0, 0, 0, None, ()),), (), (), 0)
