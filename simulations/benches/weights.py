@@ -5,6 +5,7 @@ Each group of rows stands in a file of its own, and takes minutes: models are tr
 
 from collections.abc import Callable
 
+from simulations.benches.pooling import pooling
 from simulations.benches.quantile import adaptive_clipping
 from simulations.benches.ranks import ranks
 from simulations.benches.rows import Row
@@ -14,6 +15,15 @@ GROUPS: tuple[tuple[Callable[[], list[Row]], tuple[str, ...]], ...] = (
     (ranks, ("mixed_ranks_vs_uniform", "aggregation_error")),
     (adaptive_clipping, ("adaptive_clip_quantile_error",)),
     (span_attack, ("span_attack_recall_over_base",)),
+    (
+        pooling,
+        (
+            "pooled_vs_central_dpsgd_eps8",
+            "local_average_vs_central_dpsgd_eps8",
+            "pooled_share_of_central_gain",
+            "local_average_share_of_central_gain",
+        ),
+    ),
 )
 
 
