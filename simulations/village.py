@@ -89,7 +89,8 @@ def raise_village(
     """Build a member for every entry of `texts` (name -> training documents), with fresh ledgers in `folder`.
 
     Each member's policy allows exactly what the experiment asks for, `orders` being those of the plan. Each gets
-    a copy of `base`, since training writes adapters into the model.
+    modules of its own, since training writes adapters into them, on the frozen weights of `base`: a thousand members
+    take little more memory than their own data.
     """
     coordinator = Identity.generate()
     policy = policy_for(experiment, str(coordinator.public), orders)
@@ -141,7 +142,7 @@ def _house(
 ) -> House:
     return House(
         member=member,
-        base=replace(base, model=copy.deepcopy(base.model)),
+        base=_of_its_own(base),
         documents=lambda: texts,
         declared=declare(texts, base.tokenizer),
         policy=lambda: policy,
@@ -150,3 +151,9 @@ def _house(
         unsafe_seed=experiment.seed if experiment.unsafe_seeded_randomness else None,
         validation=experiment.utility.validation if experiment.utility else 0.0,
     )
+
+
+def _of_its_own(base: Base) -> Base:
+    """Return the base with modules of its own, into which training writes adapters, on the same frozen weights."""
+    tensors = (*base.model.parameters(), *base.model.buffers())
+    return replace(base, model=copy.deepcopy(base.model, {id(t): t for t in tensors}))

@@ -1,0 +1,39 @@
+"""Simulate one round of so many members, and print how many answered and how many bytes the process took for them."""
+
+import resource
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from client.model import load_base
+from simulations.engine import simulate
+from simulations.experiment import MemberTable, SecureSumTable, load_experiment
+
+
+def main(count: int) -> None:
+    experiment = load_experiment(Path(__file__).parents[2] / "simulations" / "demo.toml")
+    names = [f"device-{i:04d}" for i in range(count)]
+    experiment = replace(
+        experiment,
+        members=tuple(map(MemberTable, names)),
+        collaboration=replace(experiment.collaboration, rounds=1, quorum=count),
+        secure_sum=SecureSumTable(smallest_crowd=count // 2, colluding=count // 10),
+        training=replace(experiment.training, steps=1, batch_size=1),
+    )
+    base = load_base(experiment.model_path)
+    texts = {
+        n: [f"{n} writes a line after the other, and {i} is the number of this one. " * 4 for i in range(6)]
+        for n in names
+    }
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory() as folder:
+        outcome, village = simulate(experiment, texts, base, Path(folder))
+        charges = {v.statement.charges for v in village.villagers.values()}
+        village.close()
+    took = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    sys.stdout.write(f"{outcome.answered[0]} {charges == {1}} {took}\n")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
