@@ -29,6 +29,13 @@ def dp_training() -> list[Row]:
     return measure()
 
 
+def real_size() -> list[Row]:
+    """Measure a model of a real size: loading it from shards, and a private step beside one without privacy."""
+    from simulations.benches.real_size import real_size as measure
+
+    return measure()
+
+
 def ledger() -> list[Row]:
     """Measure the ledger, its accountant and its audit trail beside SQLite, dp-accounting and fine PLDs."""
     from simulations.benches.ledger import bench_ledger as measure
@@ -47,6 +54,7 @@ BENCHES: dict[str, Callable[[], list[Row]]] = {
     "dp-training": dp_training,
     "engine": engine,
     "ledger": ledger,
+    "real-size": real_size,
     "secure-sum": secure_sum,
     "weights": weights,
 }

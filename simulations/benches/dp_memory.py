@@ -9,6 +9,7 @@ import ctypes
 import gc
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from simulations.benches.dp_models import SHAPES
@@ -30,13 +31,22 @@ def main(arguments: list[str]) -> None:
     except PeerMissing as missing:
         print(json.dumps({"missing": missing.package}))  # noqa: T201  # the answer to who started this process
         return
+
+    def steps() -> None:
+        for _ in range(int(count)):
+            step()
+
+    print(json.dumps({"megabytes": rise(steps)}))  # noqa: T201
+
+
+def rise(call: Callable[[], object]) -> float:
+    """Return the megabytes that a call takes at its peak over what this process held before it."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # else what loading left behind is taken for nothing
     _RESET.write_text("5")  # VmHWM begins anew
     before = _kilobytes("VmRSS")
-    for _ in range(int(count)):
-        step()
-    print(json.dumps({"megabytes": (_kilobytes("VmHWM") - before) / 1024}))  # noqa: T201
+    call()
+    return (_kilobytes("VmHWM") - before) / 1024
 
 
 def _kilobytes(field: str) -> int:

@@ -69,7 +69,11 @@ def batch_of(shape: Shape) -> Records:
 
 def adapted_of(shape: Shape) -> Adapted:
     """Return the model with our matrices in it."""
-    base = Base("bench", model_of(shape), None, "")
+    return adapted_on(Base("bench", model_of(shape), None, ""))
+
+
+def adapted_on(base: Base) -> Adapted:
+    """Return this model with our matrices in it."""
     return Adapted(base, layout_of(base, rank=RANK, alpha=ALPHA, targets=TARGETS, adapter_seed=1, half_a=True))
 
 
@@ -95,6 +99,11 @@ class Ours:
 
 def lora_of(shape: Shape) -> Any:
     """Return the model with peft's LoRA in it, A and B to be trained."""
+    return lora_on(model_of(shape))
+
+
+def lora_on(model: Any) -> Any:
+    """Return this model with peft's LoRA in it, A and B to be trained."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -102,7 +111,7 @@ def lora_of(shape: Shape) -> Any:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
-        lora = get_peft_model(model_of(shape), config)
+        lora = get_peft_model(model, config)
         for name, parameter in lora.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter.data, std=0.01)
@@ -116,7 +125,12 @@ def trained(model: Any) -> list[Any]:
 
 def plain_step(shape: Shape) -> Step:
     """Return a step without privacy, as everybody writes it: peft, the model's own loss, AdamW."""
-    lora = lora_of(shape)
+    return plain_step_on(model_of(shape), shape)
+
+
+def plain_step_on(model: Any, shape: Shape) -> Step:
+    """Return such a step of this model."""
+    lora = lora_on(model)
     tokens = torch.from_numpy(batch_of(shape).tokens.astype(np.int64))
     rule = torch.optim.AdamW(trained(lora), lr=RATE)
 

@@ -172,4 +172,4 @@ print(sorted(m for m in sys.modules if m.split('.')[0] in sys.argv[1:] or 'bench
     heavy = ["flwr", "tenseal", "opendp", "numpy", "torch", "cryptography"]
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['simulations.benches.rows']"
-    assert set(BENCHES) == {"dp-training", "engine", "ledger", "secure-sum", "weights"}
+    assert set(BENCHES) == {"dp-training", "engine", "ledger", "real-size", "secure-sum", "weights"}
