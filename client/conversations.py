@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.data import Owners, Records, cut
-from client.documents import ASSISTANT, Content, Document, Turn, as_document
+from client.documents import ASSISTANT, CONTENT, Document, Turn, as_document
 from client.fitted import Shape
 from privacy.config import ConfigError
 from privacy.units import Unit
@@ -24,11 +24,6 @@ from protocols.faults import PeerError
 from protocols.weights.recipe import Objective
 
 Tokens = tuple[NDArray[np.int32], NDArray[np.bool_]]  # of a conversation, and which of them are counted
-_CONTENT = {
-    Objective.TEXT: Content.TEXT,
-    Objective.ANSWERS: Content.CHAT,
-    Objective.PREFERENCE: Content.PREFERENCE,
-}
 
 
 def records_of(recipe: Shape, documents: Iterable[str | Document], tokenizer: Any) -> Records:
@@ -67,7 +62,7 @@ def render(turns: Sequence[Turn], tokenizer: Any, document: Document) -> Tokens:
 
 
 def _fitting(recipe: Shape, documents: Iterable[str | Document]) -> Iterable[Document]:
-    wanted = _CONTENT[recipe.objective]
+    wanted = CONTENT[recipe.objective]
     for document in map(as_document, documents):
         if document.content is not wanted:
             raise PeerError(f"a recipe for {wanted.value}, and data that is {document.content.value}")

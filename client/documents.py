@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 from privacy.config import ConfigError, nearest
+from protocols.weights.recipe import Objective
 
 ASSISTANT = "assistant"
 
@@ -23,6 +24,13 @@ class Content(Enum):
     TEXT = "text"
     CHAT = "chat"
     PREFERENCE = "preference"
+
+
+CONTENT = {  # what the rows must be, for each objective
+    Objective.TEXT: Content.TEXT,
+    Objective.ANSWERS: Content.CHAT,
+    Objective.PREFERENCE: Content.PREFERENCE,
+}
 
 
 @dataclass(frozen=True, slots=True)

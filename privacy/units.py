@@ -87,6 +87,8 @@ def _rounded(number: float, digits: int, how: str) -> str:
 
 def assumed(unit: Unit, record_tokens: int) -> tuple[str, ...]:
     """Return what the ledger's epsilon for this unit rests on."""
+    if unit is Unit.GROUP:
+        return _ASSUMED_OF_GROUPS
     of_a_record = f"a record is {record_tokens} tokens of one document"
     return _ASSUMED_OF_MEMBERS if unit is Unit.MEMBER else (of_a_record, *_ASSUMED_OF_RECORDS)
 
@@ -95,6 +97,12 @@ _ASSUMED_OF_RECORDS = (
     "the declared number of records is public",
     "records are sampled independently (Poisson)",
     "no record is held by two members",
+)
+_ASSUMED_OF_GROUPS = (
+    "a group is all rows that have one name in the group column",
+    "the declared number of groups is public",
+    "groups are sampled independently (Poisson)",
+    "no group is held by two members",
 )
 _ASSUMED_OF_MEMBERS = (
     "this member's vector is there, or all zeros with its noise",

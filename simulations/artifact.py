@@ -11,7 +11,7 @@ from client.card import Card
 from client.model import Base
 from privacy.units import Guarantee, Unit
 from simulations.experiment import Experiment
-from simulations.shape import is_whole, layout_for, trained
+from simulations.shape import is_whole, layout_for, record_of, trained
 
 
 def save_adapter(
@@ -66,7 +66,7 @@ def _promise(experiment: Experiment) -> str:
         return "The order asked for no noise: what each member sent is a disclosure, and no epsilon describes it."
     of, relation, where = privacy.unit.value, "add-or-remove", ""
     if privacy.unit is Unit.RECORD:
-        of += f" ({experiment.training.record_tokens} tokens of one document)"
+        of += f" ({record_of(experiment.training.objective, experiment.training.record_tokens)})"
     if privacy.unit is Unit.MEMBER:
         relation, where = "zero-out", ", each its share, so that only the sum has all of it"
     return (

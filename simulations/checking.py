@@ -105,10 +105,11 @@ class _Trial:
         """Yield what is tried."""
         e, asked = self.experiment, self.occasion
         purpose = f"for {e.purpose!a}" if e.purpose else "for no purpose that is given"
+        of = f", protected per {e.privacy.unit.value}" if e.privacy.epsilon is not None else ""
         how = "in secure sums" if asked.summed else "each member's values by themselves"
         yield (
             f"{asked.collaboration} at level {asked.level.value}, {asked.crowd} members, {how}, {purpose}:"
-            f" {e.collaboration.rounds} rounds"
+            f" {e.collaboration.rounds} rounds{of}"
         )
 
     def objections(self) -> Iterator[Exception]:

@@ -9,13 +9,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from client.declared import Declared
+from client.homes.local import units_of
 from client.model import Base, load_base
 from privacy.config import ConfigError
 from simulations import nodes as real
@@ -25,6 +26,7 @@ from simulations.collaborations.run import Outcome
 from simulations.compare import BASE, TOGETHER, Timing, Witness, compared, rounds_of
 from simulations.engine import complete, declared_of
 from simulations.experiment import Experiment, load_experiment
+from simulations.judging import notes_on, require_rows
 from simulations.ordering import collect, order_for, watch
 from simulations.report import Comparison, RoundResult, show, write_json, write_page
 from simulations.texts import MemberText, lay_out, training
@@ -56,6 +58,7 @@ def demo(file: Path, folder: Path, console: Console, json_file: Path | None = No
     console.print(f"[bold]{experiment.name}[/]: laying out {len(experiment.members)} silos of text in {folder}")
     texts = lay_out(experiment, file, folder / "data")
     base = load_base(experiment.model_path)
+    require_rows(experiment, file, texts, base.tokenizer)
     experiment, declared = complete(experiment, training(texts), base), declared_of(training(texts), base)
     orders = run_of(experiment).orders(experiment, base, declared)
     ran = _run(experiment, base, texts, declared, orders, folder, console)
@@ -68,7 +71,8 @@ def demo(file: Path, folder: Path, console: Console, json_file: Path | None = No
         ]
     )
     timing = Timing(ran.rounds, ran.startup, time.monotonic() - began)
-    comparison = compared(experiment, ROAD, losses, ran.witnesses, timing)
+    notes = (*ran.outcome.notes, *notes_on(experiment, base, texts, ran.outcome.adapter))
+    comparison = replace(compared(experiment, ROAD, losses, ran.witnesses, timing), notes=notes)
     _save(experiment, base, comparison, ran, folder)
     show(comparison, console)
     if json_file is not None:
@@ -137,12 +141,11 @@ def _witnesses(
     trips: list[Mapping[str, Any]],
 ) -> dict[str, Witness]:
     """Ask each member's own ledger. The letters of one trip have about the same size for every member."""
-    tokens = experiment.training.record_tokens
-    found = {}
+    asked, found = experiment.example, {}
     for name, size in declared.items():
         down = sum(t["bytes_sent"] // t["asked"] for t in trips)
         up = sum(t["bytes_received"] // len(t["answered"]) for t in trips if name in t["answered"])
-        found[name] = Witness(settled.statement(name), size.records(tokens), up, down)
+        found[name] = Witness(settled.statement(name), units_of(asked, size), up, down)
     return found
 
 

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from client.documents import CONTENT, Content
 from privacy.config import ConfigError, read_config
 from privacy.units import Unit
 from protocols.catalog import CATALOG
 from protocols.secure_sum.terms import Mode, Terms, mode_for
-from protocols.weights.recipe import Half, Recipe, reach
+from protocols.weights.recipe import Half, Objective, Recipe, reach
 from protocols.weights.server_rules import FEDAVG, ServerRule
 from simulations.tables import (
     ADAPTER_ALONE,
@@ -22,6 +23,7 @@ from simulations.tables import (
 SHIPPED_MODEL = "base"
 SHIPPED = Path(__file__).parent / "base" / "model"
 SUMS_ONLY = frozenset({"pooled", "soup", "search", "extrapolate"})  # what a member adds is protected in the sum alone
+OBJECTIVES = frozenset({"average", "pooled"})  # whose homes train for answers and preferences, too
 SILO = "silo:"  # before the name of a silo of the standard library
 _LONGEST_PURPOSE = 256
 
@@ -88,6 +90,7 @@ class TrainingTable:
 
     `proximal` is the weight of FedProx's pull to the round's start, `share` that of the entries a round trains.
     `target_quantile` of the gradients' norms is what the clipping norm seeks, beginning at `clipping_norm`.
+    `objective` is what records are trained for; `beta` how closely preferences keep to the round's start.
     """
 
     record_tokens: int
@@ -99,6 +102,8 @@ class TrainingTable:
     proximal: float = 0.0
     share: float = 1.0
     target_quantile: float | None = None
+    objective: Objective = Objective.TEXT
+    beta: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +116,6 @@ class PrivacyTable:
     unsafe_without_noise: bool = False
 
     def __post_init__(self) -> None:
-        if self.unit not in (Unit.RECORD, Unit.MEMBER):
-            raise ValueError("unit: expected record or member")
         if (self.epsilon is None) is not self.unsafe_without_noise:
             raise ValueError("epsilon: expected a number, or unsafe_without_noise = true and no epsilon")
         if self.epsilon is not None and not 0 < self.epsilon < 1000:
@@ -125,16 +128,21 @@ class PrivacyTable:
 class MemberTable:
     """Name a member and, for simulations, its data: `silo:NAME` of the standard library, or a path.
 
-    On real nodes the data is the member's own and `data` is not looked at; nor is `rank`, the most of an adapter's
-    rank that the member trains: there its own `home.toml` says so. `weight` is its public one in a merge.
+    `content` (by default what the objective takes) and `group_column` say what a row is, and whose. On real nodes the
+    data is the member's own, and these three are not looked at; nor is `rank`, the most of an adapter's rank that the
+    member trains: there its own `home.toml` says so. `weight` is its public one in a merge.
     """
 
     name: str
     data: str = ""
     rank: int | None = None
     weight: float = 1.0
+    content: Content | None = None
+    group_column: str | None = None
 
     def __post_init__(self) -> None:
+        if self.group_column == "":
+            raise ValueError("group_column: expected the name of a column")
         if self.rank is not None and self.rank < 1:
             raise ValueError("rank: expected at least 1")
         if not 0 < self.weight <= 1:
@@ -227,6 +235,8 @@ class Experiment:
             proximal=self.training.proximal,
             share=self.training.share,
             target_quantile=self.training.target_quantile,
+            objective=self.training.objective,
+            beta=self.training.beta,
             largest=self._largest,
         )
 
@@ -259,6 +269,20 @@ def load_experiment(file: Path) -> Experiment:
         _ = experiment.example
     except ValueError as wrong:
         raise ConfigError(file, "lora, training or privacy", str(wrong)) from None
+    _require_fitting(experiment, file)
     if experiment.utility is not None:
         return replace(experiment, utility=experiment.utility.beside(file.parent))
     return experiment
+
+
+def _require_fitting(experiment: Experiment, file: Path) -> None:
+    """Refuse rows that are not for the objective, and what the collaboration's homes cannot train for."""
+    objective, name = experiment.training.objective, experiment.collaboration.name
+    if objective is not Objective.TEXT and name not in OBJECTIVES:
+        raise ConfigError(file, "training.objective", f"expected text: {name} trains for nothing else")
+    if experiment.privacy.unit is Unit.GROUP and name == "merge":
+        raise ConfigError(file, "privacy.unit", "expected record or member: adapters of a merge know no groups")
+    for member in experiment.members:
+        if member.content not in (None, CONTENT[objective]):
+            wanted = f'expected {CONTENT[objective].value}, for objective = "{objective.value}"'
+            raise ConfigError(file, f"members.{member.name}.content", wanted)

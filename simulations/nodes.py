@@ -89,7 +89,9 @@ def settle(
         invitation = folder / f"{name}.invitation.toml"
         invite(coordinator, name, invitation)
         home = folder / name
-        settings = init_member(home, Wishes(invitation, experiment.model_path, text.data))
+        rows = text.columns
+        wishes = Wishes(invitation, experiment.model_path, text.data, content=rows.content, group_column=rows.group)
+        settings = init_member(home, wishes)
         if experiment.unsafe_seeded_randomness:
             settings = replace(settings, unsafe_seed=experiment.seed)
         if experiment.utility is not None:

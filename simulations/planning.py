@@ -15,6 +15,7 @@ from privacy.units import Relation, Unit, rounded_up
 from protocols.secure_sum.terms import Mode
 from simulations.collaborations.run import Plan
 from simulations.experiment import load_experiment
+from simulations.judging import require_rows
 from simulations.plan import FLOWER_ROUND_S, make_plan
 from simulations.texts import lay_out, training
 
@@ -24,7 +25,9 @@ def plan_file(file: Path, console: Console, json_file: Path | None) -> Plan:
     experiment = load_experiment(file)
     base = load_base(experiment.model_path)
     with tempfile.TemporaryDirectory() as folder:
-        texts = training(lay_out(experiment, file, Path(folder)))
+        laid = lay_out(experiment, file, Path(folder))
+        require_rows(experiment, file, laid, base.tokenizer)
+        texts = training(laid)
         plan = make_plan(experiment, base, {name: declare(t, base.tokenizer) for name, t in texts.items()})
     show(plan, console)
     if json_file is not None:
@@ -37,7 +40,7 @@ def show(plan: Plan, console: Console) -> None:
     table = Table(title="what each member will spend")
     for heading in (
         "member",
-        "records declared",
+        "groups declared" if plan.recipe.unit is Unit.GROUP else "records declared",
         "sampling rate",
         "noise multiplier",
         "epsilon, enforced",

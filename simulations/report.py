@@ -65,7 +65,7 @@ class Comparison:
     """Hold all that a report shows. `mixed_*` are nats a token on the held-out text of all members in equal parts.
 
     `road` says how the letters went; `saw` what the coordinator saw, one sentence each; `warnings` what weakens or
-    voids a claim, shown first.
+    voids a claim, shown first; `notes` what else there is to tell.
     """
 
     experiment: str
@@ -80,6 +80,7 @@ class Comparison:
     saw: tuple[str, ...]
     warnings: tuple[str, ...]
     collaboration: str = "average"
+    notes: tuple[str, ...] = ()
 
     @property
     def best_alone(self) -> float:
@@ -112,6 +113,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "seconds": c.seconds,
         "startup_seconds": c.startup_seconds,
         "coordinator_saw": list(c.saw),
+        "notes": list(c.notes),
     }
 
 
@@ -174,6 +176,7 @@ def _comparison(tree: Any) -> Comparison:
         saw=tuple(tree["coordinator_saw"]),
         warnings=tuple(tree["warnings"]),
         collaboration=tree["collaboration"],
+        notes=tuple(tree.get("notes", ())),
     )
 
 
@@ -265,11 +268,12 @@ def _row(name: str, own: Sequence[float | None], mixed: float) -> list[str]:
 
 
 def _footnotes(c: Comparison) -> list[str]:
-    lines = []
+    lines = list(c.notes)
     for m in c.members:
+        of = "groups" if m.guarantee and m.guarantee.unit is Unit.GROUP else "records"
         said = str(m.guarantee) if m.guarantee else "no epsilon: released without noise (a disclosure)"
         lines.append(
-            f"{m.name}: {said}; {m.records} records declared;"
+            f"{m.name}: {said}; {m.records} {of} declared;"
             f" {_size(m.bytes_sent)} sent, {_size(m.bytes_received)} received"
         )
     guarantees = [m.guarantee for m in c.members if m.guarantee]

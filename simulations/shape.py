@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from client.adapter import Layout
 from client.model import Adapted, Base, layout_of
 from client.training.whole import Whole
-from protocols.weights.recipe import Half
+from protocols.weights.recipe import Half, Objective
 from simulations.experiment import Experiment
 from simulations.tables import What
 
@@ -16,6 +16,16 @@ from simulations.tables import What
 def is_whole(experiment: Experiment) -> bool:
     """Return whether all parameters are trained, and no adapter."""
     return experiment.collaboration.name == "pretrain" and experiment.pretrain.what is What.FULL
+
+
+def record_of(objective: Objective, record_tokens: int) -> str:
+    """Return what one record is."""
+    match objective:
+        case Objective.TEXT:
+            return f"{record_tokens} tokens of one document"
+        case Objective.ANSWERS:
+            return f"one conversation of at most {record_tokens} tokens"
+    return f"one choice between two answers, each with its prompt at most {record_tokens} tokens"
 
 
 def layout_for(experiment: Experiment, base: Base) -> Layout:

@@ -4,10 +4,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from client.homes.local import units_of
 from client.model import Base, load_base
 from privacy.config import ConfigError
 from simulations.artifact import save_adapter
@@ -15,6 +17,7 @@ from simulations.collaborations.run import Outcome
 from simulations.compare import BASE, TOGETHER, Timing, Witness, compared, rounds_of
 from simulations.engine import complete, run_in_process, settle
 from simulations.experiment import Experiment, load_experiment
+from simulations.judging import notes_on, require_rows
 from simulations.report import show, write_json, write_page
 from simulations.texts import lay_out, training
 from simulations.village import Village
@@ -34,15 +37,17 @@ def simulate_file(
     base = load_base(experiment.model_path)
     with tempfile.TemporaryDirectory(prefix="parley-") as scratch:
         texts = lay_out(experiment, file, Path(scratch) / "data")
+        require_rows(experiment, file, texts, base.tokenizer)
         experiment = complete(experiment, training(texts), base)
         with closing(settle(experiment, training(texts), base, Path(scratch) / "village")) as village:
             started = time.monotonic()
             outcome = _run(engine)(experiment, village, base)
             took = time.monotonic() - started
-            witnesses = _witnesses(village, experiment.training.record_tokens)
+            witnesses = _witnesses(village, experiment)
         rounds = rounds_of(outcome)
         console.print(f"{ROADS[engine]}: {len(rounds)} rounds in {took:.1f} s")
-        for note in outcome.notes:
+        notes = (*outcome.notes, *notes_on(experiment, base, texts, outcome.adapter))
+        for note in notes:
             console.print(note, highlight=False, markup=False)
         if out is not None:
             guarantees = {n: w.statement.spent if not w.statement.disclosures else None for n, w in witnesses.items()}
@@ -51,7 +56,7 @@ def simulate_file(
             base_and_us = [Job(BASE, experiment, texts), Job(TOGETHER, experiment, texts, adapter=outcome.adapter)]
             losses = judged([*yardsticks(experiment, texts), *base_and_us])
             timing = Timing(rounds, max(0.0, took - sum(outcome.seconds)), time.monotonic() - began)
-            comparison = compared(experiment, ROADS[engine], losses, witnesses, timing)
+            comparison = replace(compared(experiment, ROADS[engine], losses, witnesses, timing), notes=notes)
             show(comparison, console)
             for folder in (out,) if out is not None else ():
                 write_json(comparison, folder / "report.json")
@@ -69,8 +74,9 @@ def _run(engine: str) -> Callable[[Experiment, Village, Base], Outcome]:
     return run_in_process
 
 
-def _witnesses(village: Village, record_tokens: int) -> dict[str, Witness]:
+def _witnesses(village: Village, experiment: Experiment) -> dict[str, Witness]:
+    asked = experiment.example
     return {
-        str(m): Witness(v.statement, v.house.declared.records(record_tokens), v.bytes_sent, v.bytes_received)
+        str(m): Witness(v.statement, units_of(asked, v.house.declared), v.bytes_sent, v.bytes_received)
         for m, v in village.villagers.items()
     }

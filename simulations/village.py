@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from client.declared import declare
+from client.documents import Document
 from client.home import House
 from client.model import Base
 from privacy.ledger import Ledger, Statement
@@ -24,7 +25,7 @@ from protocols.secure_sum.sums import Sums
 from protocols.session import Carrier, MemberId
 from simulations.experiment import Experiment
 
-Texts = Sequence[str]
+Texts = Sequence[str | Document]
 
 
 @dataclass

@@ -6,16 +6,17 @@ is what nobody may have: the union of the data, with as many times larger batche
 
 import multiprocessing
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from client.documents import Document
 from simulations.experiment import Experiment
-from simulations.texts import MemberText
+from simulations.texts import MemberText, Texts
 
 POOLED = "pooled"
 Losses = dict[str, float]
@@ -67,7 +68,7 @@ def do(job: Job) -> Losses:
         alone = run_of(job.experiment).alone(job.experiment, job.name, len(job.members))
         documents = training({m: job.texts[m] for m in job.members})
         with tempfile.TemporaryDirectory() as folder:
-            outcome, village = simulate(alone, {job.name: _joined(documents.values())}, base, Path(folder))
+            outcome, village = simulate(alone, {job.name: _joined(documents)}, base, Path(folder))
             village.close()
         adapter = outcome.adapter
     return judge(job, base, adapter)
@@ -75,15 +76,22 @@ def do(job: Job) -> Losses:
 
 def judge(job: Job, base: "Base", adapter: NDArray[np.float32] | None) -> Losses:  # type: ignore[name-defined]  # noqa: F821
     """Return the loss of the base with `adapter`, or without one, on every member's held-out text."""
-    from client.training.evaluation import held_out_loss
+    from simulations.judging import loss_on
     from simulations.shape import trained
 
     model = base.model if adapter is None else trained(job.experiment, base, adapter)
-    return {name: held_out_loss(model, base.tokenizer, [text.held_out]) for name, text in job.texts.items()}
+    return {name: loss_on(job.experiment, model, base.tokenizer, text) for name, text in job.texts.items()}
 
 
-def _joined(documents: Iterable[Sequence[str]]) -> list[str]:
-    return [text for texts in documents for text in texts]
+def _joined(documents: Mapping[str, Texts]) -> Texts:
+    """Return all members' documents; a group of one member is not that of the same name at another."""
+    return [_whose(member, document) for member, found in documents.items() for document in found]
+
+
+def _whose(member: str, document: str | Document) -> str | Document:
+    if isinstance(document, str) or document.group is None:
+        return document
+    return replace(document, group=f"{member}/{document.group}")
 
 
 def _quiet() -> None:

@@ -7,6 +7,7 @@ from dp_accounting import DpEvent
 from numpy.typing import NDArray
 
 from client.adapter import Layout
+from client.declared import Declared
 from client.dp_training import DpSgd, Kept, Schedule, UnsafePlainSgd, kept
 from client.training.noise import noise_multiplier, opened
 from client.training.objectives import loss_of
@@ -116,13 +117,11 @@ def schedule_of(house: House, recipe: Recipe) -> Schedule:
     """Return the public parameters of a round of training here. Raises: PeerError."""
     if recipe.steps > MOST_STEPS:
         raise PeerError(f"{recipe.steps} steps in a round, at most {MOST_STEPS} here")
-    windows = recipe.objective is Objective.TEXT
-    units = house.declared.units(recipe.unit, recipe.record_tokens, windows=windows)
     try:
         return Schedule(
             steps=recipe.steps,
             batch_size=recipe.batch_size,
-            declared_records=units,
+            declared_records=units_of(recipe, house.declared),
             most_rows=MOST_ROWS if recipe.unit is Unit.GROUP else None,
             learning_rate=recipe.learning_rate,
             clipping_norm=recipe.clipping_norm,
@@ -134,6 +133,12 @@ def schedule_of(house: House, recipe: Recipe) -> Schedule:
         )
     except ValueError:
         raise PeerError("a recipe whose batches are larger than this data, or with no such optimizer") from None
+
+
+def units_of(recipe: Recipe, declared: Declared) -> int:
+    """Return about how many units (of a whole member, its records) a step of this recipe is sampled from."""
+    windows = recipe.objective is Objective.TEXT
+    return declared.units(recipe.unit, recipe.record_tokens, windows=windows)
 
 
 def _fit_at_once(recipe: Recipe) -> tuple[int, int]:

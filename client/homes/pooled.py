@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.dp_training import LARGEST_NORM, SMALLEST_NORM
-from client.homes.local import within_rank
+from client.homes.local import units_of, within_rank
 from client.masking import Masked, MaskedSample, MaskedShare
 from client.training.clipping import Clipper
 from client.training.noise import require_promise
@@ -20,7 +20,7 @@ from privacy.units import Unit
 from protocols.faults import PeerError
 from protocols.secure_sum.messages import Request, Slip, Upload
 from protocols.weights.pooled import NAME, context_of, rate_of, spec_of
-from protocols.weights.recipe import Objective, Recipe
+from protocols.weights.recipe import Recipe
 
 Vector = NDArray[np.float32]
 KNOWN = (Unit.RECORD, Unit.GROUP, Unit.MEMBER)
@@ -86,8 +86,7 @@ class PooledVisit(Visit):
 
     def _declared(self, recipe: Recipe) -> int:
         """Return how many units this home has said it has; of a whole member its records are sampled."""
-        windows = recipe.objective is Objective.TEXT
-        return self.house.declared.units(recipe.unit, recipe.record_tokens, windows=windows)
+        return units_of(recipe, self.house.declared)
 
     def _units(self, recipe: Recipe, step: int, point: Vector) -> Gradients:
         fitted = self.house.fit(recipe)

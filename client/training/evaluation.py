@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from client.data import encode
+from client.data import Records, encode
 from client.training.clipping import record_losses
 
 
@@ -26,6 +27,31 @@ def held_out_loss(model: Any, tokenizer: Any, texts: Iterable[str], *, window: i
             nats, tokens = _nats(model, spans[start : start + batch])
             total, count = total + nats, count + tokens
     return total / count
+
+
+def counted_loss(nats: NDArray[np.float64], records: Records) -> float:
+    """Return the mean loss in nats over the counted tokens of all rows, whose summed losses (rows,) are `nats`."""
+    if records.counted is None:
+        raise ValueError("records: expected counted tokens")
+    return float(nats.sum() / records.counted[:, 1:].sum())
+
+
+def row_nats(model: Any, records: Records, device: Any, *, batch: int = 16) -> NDArray[np.float64]:
+    """Return each row's loss summed over its counted tokens, shape (rows,), without gradients."""
+    found = np.zeros(len(records))
+    order = np.argsort(records.lengths, kind="stable")  # so that little is padded
+    with torch.no_grad():
+        for start in range(0, len(records), batch):
+            rows = order[start : start + batch]
+            part = records.take(rows)
+            length = int(part.lengths.max())
+            tokens = torch.from_numpy(part.tokens[:, :length].astype(np.int64)).to(device)
+            counted = None if part.counted is None else torch.from_numpy(part.counted[:, :length]).to(device)
+            ones = torch.ones(len(part), device=device)
+            lengths = torch.from_numpy(part.lengths).to(device)
+            losses = record_losses(model, tokens, lengths, counted, ones)
+            found[rows] = losses.double().cpu().numpy()
+    return found
 
 
 def _spans(tokens: np.ndarray[Any, np.dtype[np.int32]], window: int) -> list[np.ndarray[Any, np.dtype[np.int32]]]:

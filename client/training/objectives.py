@@ -15,15 +15,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from client.data import Records
 from client.model import Adapted
 from client.training.clipping import MEAN_LOSS, Loss, record_losses
+from client.training.evaluation import row_nats
 from protocols.weights.recipe import Objective
-
-_AT_ONCE = 16  # rows
 
 
 def loss_of(objective: Objective, beta: float, start: NDArray[np.floating]) -> Loss:
@@ -82,18 +80,4 @@ class Preference:
 
 def log_probabilities(adapted: Adapted, records: Records) -> NDArray[np.float64]:
     """Return the summed log-probability of each row's counted tokens, shape (rows,), without gradients."""
-    device = adapted.a(adapted.layout.slots[0].name).device
-    found = np.zeros(len(records))
-    order = np.argsort(records.lengths, kind="stable")  # so that little is padded
-    with torch.no_grad():
-        for start in range(0, len(records), _AT_ONCE):
-            rows = order[start : start + _AT_ONCE]
-            part = records.take(rows)
-            length = int(part.lengths.max())
-            tokens = torch.from_numpy(part.tokens[:, :length].astype(np.int64)).to(device)
-            counted = None if part.counted is None else torch.from_numpy(part.counted[:, :length]).to(device)
-            ones = torch.ones(len(part), device=device)
-            lengths = torch.from_numpy(part.lengths).to(device)
-            losses = record_losses(adapted.base.model, tokens, lengths, counted, ones)
-            found[rows] = -losses.double().cpu().numpy()
-    return found
+    return -row_nats(adapted.base.model, records, adapted.a(adapted.layout.slots[0].name).device)

@@ -8,9 +8,12 @@ import numpy as np
 from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 
 from client.declared import Declared
-from client.homes.local import MOST_STEPS
+from client.documents import CONTENT
+from client.homes.local import MOST_STEPS, units_of
 from client.model import Base, load_base
+from client.settings import DataSettings
 from client.training.noise import noise_multiplier, opened, require_promise
+from client.visit import UNITS
 from privacy.accounting.accountant import NAME, Filter, calibrate, default_orders, price
 from privacy.accounting.certificate import certify
 from privacy.config import ConfigError
@@ -23,10 +26,17 @@ from protocols.secure_sum.terms import Terms
 from protocols.weights.average import WIRE, Average, Averaged, Contribute, Contributed
 from protocols.weights.recipe import Recipe
 from protocols.wire import Message
-from simulations.collaborations.figures import memory_bytes, opening_bytes, step_seconds, trips_of_sums, upload_of
+from simulations.collaborations.figures import (
+    memory_bytes,
+    most_rows,
+    opening_bytes,
+    step_seconds,
+    trips_of_sums,
+    upload_of,
+)
 from simulations.collaborations.run import Cost, MemberPlan, Outcome, Plan, Side
 from simulations.experiment import Experiment, MemberTable
-from simulations.shape import layout_for
+from simulations.shape import layout_for, record_of
 
 ORDERS = tuple(round(1.5 + k / 4, 2) for k in range(60)) + tuple(float(a) for a in range(17, 65))
 
@@ -83,11 +93,12 @@ class AverageRun:
     def misfits(self, experiment: Experiment, side: Side) -> Iterator[Exception]:
         """Yield why the recipe does not fit the home's data and budget."""
         recipe = experiment.example
-        records = side.settings.data.declared.records(recipe.record_tokens)
-        if recipe.batch_size > records:
-            yield PeerError(f"batches of {recipe.batch_size} records, larger than this data")
+        units = units_of(recipe, side.settings.data.declared)
+        if recipe.batch_size > units > 0:
+            yield PeerError(f"batches of {recipe.batch_size} {UNITS[recipe.unit]}, larger than this data")
         if recipe.steps > MOST_STEPS:
             yield PeerError(f"{recipe.steps} steps in a round, at most {MOST_STEPS} here")
+        yield from misfits_of_the_data(recipe, side.settings.data)
         yield from misfits_of_the_unit(recipe, side.policy.budget)
 
     def alone(self, experiment: Experiment, name: str, share: int) -> Experiment:
@@ -129,10 +140,8 @@ def plan_of(
     orders, terms, of = best_orders(recipe, declared), experiment.terms, len(declared)
     down = len(WIRE.encode(Contribute(recipe, 0, np.zeros(recipe.length, np.float32), None, ())))
     up = len(WIRE.encode(_answer(recipe, terms, of)))
-    members = tuple(
-        _member_plan(n, d.records(recipe.record_tokens), recipe, orders, terms, of) for n, d in declared.items()
-    )
-    seconds = step_seconds(timed, base)
+    members = tuple(_member_plan(n, units_of(recipe, d), recipe, orders, terms, of) for n, d in declared.items())
+    seconds = step_seconds(timed, base, most_rows(timed, declared))
     return Plan(recipe, terms, orders, members, down, up, opening_bytes(terms, of), seconds, memory_bytes())
 
 
@@ -146,6 +155,15 @@ def outcome_of_rounds(
     ends = np.cumsum((len(seconds) - 1 - sum(trips), *trips))
     opening, *rounds = (math.fsum(part) for part in np.split(np.asarray(seconds), ends)[:-1])
     return Outcome(adapter, answered, tuple(rounds), opening)
+
+
+def misfits_of_the_data(recipe: Recipe, data: DataSettings) -> Iterator[Exception]:
+    """Yield why a home's rows are not what a recipe is for."""
+    wanted = CONTENT[recipe.objective]
+    if data.content is not wanted:
+        yield PeerError(f"a recipe for {wanted.value}, and data that is {data.content.value}")
+    if recipe.unit is Unit.GROUP and data.group_column is None:
+        yield PeerError("a recipe for groups, and data that names none")
 
 
 def misfits_of_the_unit(recipe: Recipe, budget: Budget) -> Iterator[Exception]:
@@ -213,7 +231,7 @@ def best_orders(recipe: Recipe, declared: Mapping[str, Declared]) -> tuple[float
         return ()
     if recipe.noise_multiplier is not None:
         return default_orders(recipe.epsilon, recipe.delta)
-    records = min(d.records(recipe.record_tokens) for d in declared.values())  # the largest rate decides
+    records = min(units_of(recipe, d) for d in declared.values())  # the largest rate decides
     noises = {}
     for order in ORDERS:
         try:
@@ -223,6 +241,14 @@ def best_orders(recipe: Recipe, declared: Mapping[str, Declared]) -> tuple[float
     if not noises:
         raise ValueError("no Renyi order meets this epsilon at this delta")
     return (min(noises, key=lambda order: noises[order]),)
+
+
+def assumed_by(recipe: Recipe) -> tuple[str, ...]:
+    """Return what the epsilon of a member that adds its own noise rests on."""
+    first, *others = assumed(recipe.unit, recipe.record_tokens)
+    if recipe.unit is Unit.RECORD:
+        first = f"a record is {record_of(recipe.objective, recipe.record_tokens)}"
+    return first, *others
 
 
 def _noise(recipe: Recipe, records: int, orders: tuple[float, ...]) -> float:
@@ -244,7 +270,10 @@ def _event_at(recipe: Recipe, experiment: Experiment, side: Side) -> DpEvent | N
         event = sum_event(recipe.spec(terms, len(experiment.members)), terms.honest)
         require_promise(recipe, event)
         return event
-    rate = min(1.0, recipe.batch_size / side.settings.data.declared.records(recipe.record_tokens))
+    units = units_of(recipe, side.settings.data.declared)
+    if not units:
+        raise PeerError("a recipe for groups, and data that names none")
+    rate = min(1.0, recipe.batch_size / units)
     noise = noise_multiplier(recipe, recipe.epsilon, rate, opened(side.ledger, side.account))
     return SelfComposedDpEvent(PoissonSampledDpEvent(rate, GaussianDpEvent(noise)), recipe.steps)
 
@@ -265,7 +294,7 @@ def _member_plan(
         recipe.unit,
         Relation.ADD_OR_REMOVE,
         f"{NAME} ({orders[0]:g})",
-        assumed(recipe.unit, recipe.record_tokens),
+        assumed_by(recipe),
         (),
     )
     return MemberPlan(name, records, rate, noise, guarantee, certify([event], recipe.delta).epsilon)

@@ -1,16 +1,22 @@
 """Measure what every plan states: the bytes of a secure sum on real encoded messages, the seconds of a step."""
 
+import math
 import resource
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from client.data import Records
+from client.declared import Declared
 from client.dp_training import DpSgd, Schedule, UnsafePlainSgd
+from client.homes.local import MOST_ROWS, units_of
 from client.model import Adapted, Base, layout_of
+from client.training.objectives import loss_of
 from privacy.fixed_point import FixedPoint
 from privacy.randomness import SystemRandomness
+from privacy.units import Unit
 from protocols.secure_sum.boxes import SHARE_BYTES, TAG
 from protocols.secure_sum.layout import layout_of as layout_of_sum
 from protocols.secure_sum.messages import (
@@ -26,7 +32,7 @@ from protocols.secure_sum.messages import (
 )
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.weights.average import WIRE
-from protocols.weights.recipe import Recipe
+from protocols.weights.recipe import Objective, Recipe
 from simulations.experiment import Experiment
 
 
@@ -66,8 +72,16 @@ def memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def step_seconds(recipe: Recipe, base: Base) -> float:
-    """Return the seconds of one step on random tokens: one to warm up, two to time."""
+def most_rows(recipe: Recipe, declared: Mapping[str, Declared]) -> int:
+    """Return about how many rows one unit brings into a step, at the member where it is most: one, but for groups."""
+    if recipe.unit is not Unit.GROUP:
+        return 1
+    rows = replace(recipe, unit=Unit.RECORD)
+    return min(MOST_ROWS, max(math.ceil(units_of(rows, d) / max(1, d.groups)) for d in declared.values()))
+
+
+def step_seconds(recipe: Recipe, base: Base, rows: int = 1) -> float:
+    """Return the seconds of one step on random tokens, each unit with so many rows: one to warm up, two to time."""
     layout = layout_of(
         base,
         rank=recipe.rank,
@@ -78,9 +92,7 @@ def step_seconds(recipe: Recipe, base: Base) -> float:
     )
     adapted = Adapted(base, layout)
     try:
-        draws = SystemRandomness().uniform(2 * recipe.batch_size * recipe.record_tokens)
-        tokens = (draws * base.model.config.vocab_size).astype(np.int32).reshape(-1, recipe.record_tokens)
-        records = Records(tokens, np.full(len(tokens), recipe.record_tokens, np.int32))
+        records = _random_records(recipe, base, rows)
         schedule = Schedule(
             steps=1,
             batch_size=recipe.batch_size,
@@ -90,16 +102,28 @@ def step_seconds(recipe: Recipe, base: Base) -> float:
             optimizer="adam" if recipe.optimizer == "adamw" else recipe.optimizer,
         )
         start = np.zeros(recipe.length, np.float32)
+        loss = loss_of(recipe.objective, recipe.beta, start)
         task = (
-            UnsafePlainSgd(adapted, records, start, schedule, chosen=recipe.chosen(0))
+            UnsafePlainSgd(adapted, records, start, schedule, loss, recipe.chosen(0))
             if recipe.epsilon is None or recipe.noise_multiplier is not None
-            else DpSgd(adapted, records, start, schedule, 1.0, chosen=recipe.chosen(0))
+            else DpSgd(adapted, records, start, schedule, 1.0, loss, recipe.chosen(0))
         )
         _timed(task)
         many = replace(task, schedule=replace(schedule, steps=3))
         return (_timed(many) - _timed(task)) / 2  # two steps more; the check before the first is left out
     finally:
         adapted.remove()
+
+
+def _random_records(recipe: Recipe, base: Base, rows: int) -> Records:
+    """Return two batches of units of so many rows (pairs, for preferences) of random tokens."""
+    paired = recipe.objective is Objective.PREFERENCE
+    each = rows * (2 if paired else 1)
+    count = 2 * recipe.batch_size * each
+    draws = SystemRandomness().uniform(count * recipe.record_tokens)
+    tokens = (draws * base.model.config.vocab_size).astype(np.int32).reshape(count, recipe.record_tokens)
+    owner = np.arange(count, dtype=np.int32) // each if each > 1 else None
+    return Records(tokens, np.full(count, recipe.record_tokens, np.int32), owner, paired=paired)
 
 
 def _timed(task: DpSgd | UnsafePlainSgd) -> float:

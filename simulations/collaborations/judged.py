@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from client.adapter import Layout, load
 from client.data import Records
 from client.declared import Declared
+from client.homes.local import units_of
 from client.model import Adapted, Base, layout_of
 from client.training.noise import require_promise
 from client.training.scoring import Scorer
@@ -25,7 +26,7 @@ from privacy.config import ConfigError
 from privacy.distributed import least_noise_multiplier, sum_event
 from privacy.refusal import LevelForbidden
 from privacy.sampled_sum import sampled_sum_event
-from privacy.units import Guarantee, Relation, Unit
+from privacy.units import Guarantee, Relation, Unit, assumed
 from protocols.faults import PeerError
 from protocols.secure_sum.terms import Terms
 from protocols.weights.extrapolate import Extrapolate
@@ -34,7 +35,7 @@ from protocols.weights.search import Search
 from protocols.weights.soup import WIRE, Soup
 from protocols.weights.utility import Found, Score, Trial
 from protocols.wire import Message
-from simulations.collaborations.average import AverageRun, misfits_of_the_unit, outcome_of_rounds
+from simulations.collaborations.average import AverageRun, misfits_of_the_data, misfits_of_the_unit, outcome_of_rounds
 from simulations.collaborations.figures import memory_bytes, opening_bytes, trips_of_sums, upload_of
 from simulations.collaborations.run import Cost, MemberPlan, Outcome, Plan, Side
 from simulations.experiment import Experiment
@@ -129,6 +130,7 @@ class JudgedRun:
         """Yield why the trial does not fit the home's data and budget."""
         if not side.settings.data.validation:
             yield LevelForbidden("this home holds no records back for validation: data.validation in home.toml is 0")
+        yield from misfits_of_the_data(experiment.example, side.settings.data)
         yield from misfits_of_the_unit(experiment.example, side.policy.budget)
 
     def alone(self, experiment: Experiment, name: str, share: int) -> Experiment:
@@ -185,7 +187,7 @@ def candidates_of(experiment: Experiment) -> int:
 
 def held_back(experiment: Experiment, declared: Declared) -> int:
     """Return about how many validation records a member has that declares this size."""
-    return max(1, math.ceil(declared.records(experiment.training.record_tokens) * table_of(experiment).validation))
+    return max(1, math.ceil(units_of(experiment.example, declared) * table_of(experiment).validation))
 
 
 def layout_in(experiment: Experiment, base: Base) -> Layout:
@@ -259,9 +261,7 @@ def _member_plan(
         f"{NAME} ({orders[0]:g})",
         (
             f"{terms.honest} members at least add their noise and collude with nobody",
-            "a member is there, or all zeros"
-            if whole
-            else f"a record is {trial.record_tokens} tokens of one document",
+            "a member is there, or all zeros" if whole else assumed(trial.unit, trial.record_tokens)[0],
         ),
         ("this member's noise alone: only the sum has it all", "what the ingredients tell of what they learned from"),
     )

@@ -12,8 +12,10 @@ import numpy as np
 from dp_accounting import DpEvent, SelfComposedDpEvent
 
 from client.declared import Declared
+from client.homes.local import units_of
 from client.model import Base, load_base
 from client.training.noise import PROMISED, require_promise
+from client.visit import UNITS
 from privacy.accounting.accountant import NAME, Filter, default_orders, price
 from privacy.accounting.certificate import certify
 from privacy.config import ConfigError
@@ -25,8 +27,21 @@ from protocols.secure_sum.terms import Terms
 from protocols.weights.pooled import WIRE, Pool, Pooled, Step, rate_of, require_sampled, spec_of
 from protocols.weights.recipe import Recipe
 from protocols.wire import Message
-from simulations.collaborations.average import in_the_sum, misfits_of_the_unit, outcome_of_rounds
-from simulations.collaborations.figures import memory_bytes, opening_bytes, step_seconds, trips_of_sums, upload_of
+from simulations.collaborations.average import (
+    assumed_by,
+    in_the_sum,
+    misfits_of_the_data,
+    misfits_of_the_unit,
+    outcome_of_rounds,
+)
+from simulations.collaborations.figures import (
+    memory_bytes,
+    most_rows,
+    opening_bytes,
+    step_seconds,
+    trips_of_sums,
+    upload_of,
+)
 from simulations.collaborations.run import Cost, MemberPlan, Outcome, Plan, Side
 from simulations.experiment import Experiment, MemberTable, SecureSumTable
 from simulations.shape import layout_for
@@ -39,8 +54,8 @@ class PooledRun:
         """Return the experiment with the population that the members' declared sizes add up to, if it names none."""
         if experiment.pooled.population:
             return experiment
-        tokens = experiment.training.record_tokens
-        population = sum(d.records(tokens) for d in declared.values())
+        asked = experiment.example
+        population = sum(units_of(asked, d) for d in declared.values())
         return replace(experiment, pooled=replace(experiment.pooled, population=population))
 
     def recipe(self, experiment: Experiment, base: Base) -> Recipe:
@@ -74,10 +89,10 @@ class PooledRun:
         orders = self.orders(experiment, base, declared)
         down = len(WIRE.encode(Step(recipe, 0, np.zeros(recipe.length, np.float32), None, ())))
         up = len(WIRE.encode(upload_of(spec_of(recipe, terms, of, 0), terms, of)))
-        sizes = {name: d.records(recipe.record_tokens) for name, d in declared.items()}
+        sizes = {name: units_of(recipe, d) for name, d in declared.items()}
         members = tuple(_member_plan(name, records, recipe, orders, terms, of) for name, records in sizes.items())
         most = math.ceil(rate_of(recipe) * max(sizes.values()))  # the largest member's share of a batch
-        seconds = step_seconds(replace(recipe, batch_size=most, population=0), base)
+        seconds = step_seconds(replace(recipe, batch_size=most, population=0), base, most_rows(recipe, declared))
         return Plan(recipe, terms, orders, members, down, up, opening_bytes(terms, of), seconds, memory_bytes())
 
     def task(self, experiment: Experiment, base: Base) -> Pool:
@@ -114,8 +129,9 @@ class PooledRun:
         except ValueError as wrong:
             yield PeerError(str(wrong))
             return
-        if recipe.population < side.settings.data.declared.records(recipe.record_tokens):
+        if recipe.population < units_of(recipe, side.settings.data.declared):
             yield PeerError("a population smaller than this home's own data")
+        yield from misfits_of_the_data(recipe, side.settings.data)
         yield from misfits_of_the_unit(recipe, side.policy.budget)
 
     def alone(self, experiment: Experiment, name: str, share: int) -> Experiment:
@@ -224,8 +240,8 @@ def _member_plan(
         Relation.ADD_OR_REMOVE,
         f"{NAME} ({orders[0]:g})",
         (
-            f"a record is {recipe.record_tokens} tokens of one document",
-            "records are sampled independently (Poisson)",
+            assumed_by(recipe)[0],
+            f"{UNITS[recipe.unit]} are sampled independently (Poisson)",
             f"{terms.honest} members at least add their noise and collude with nobody",
         ),
         ("this member's noise alone: only the sum has it all",),

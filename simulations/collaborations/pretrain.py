@@ -27,8 +27,10 @@ class PretrainRun(AverageRun):
     def recipe(self, experiment: Experiment, base: Base) -> Recipe:
         """Return the recipe, of an adapter or of all parameters. Raises: ConfigError."""
         privacy = experiment.privacy
-        if privacy.unit is Unit.RECORD and privacy.epsilon is not None:
-            raise ConfigError("experiment", "privacy.unit", "expected member: many steps protect no record")
+        if privacy.unit is not Unit.MEMBER and privacy.epsilon is not None:
+            raise ConfigError(
+                "experiment", "privacy.unit", "expected member: many steps protect no record and no group"
+            )
         if not is_whole(experiment):
             return super().recipe(_inner(experiment), base)
         whole = Whole(base)
@@ -58,7 +60,7 @@ class PretrainRun(AverageRun):
 
     def misfits(self, experiment: Experiment, side: Side) -> Iterator[Exception]:
         """Yield why the recipe does not fit the home's data and budget."""
-        if experiment.privacy.unit is Unit.RECORD and experiment.privacy.epsilon is not None:
+        if experiment.privacy.unit is not Unit.MEMBER and experiment.privacy.epsilon is not None:
             yield PeerError("many steps without clipping protect no record: whole members, or nobody")
         yield from super().misfits(experiment, side)
 
