@@ -146,9 +146,15 @@ def test_a_session_ends_in_a_result_and_charges_before_it_answers(entry, tmp_pat
 
 @pytest.mark.parametrize("first", range(3))
 def test_any_pattern_of_loss_ends_in_a_result_or_an_abort(entry, first, tmp_path):
-    """Every subset of the letters of two trips in a row, for three members, lost on the way out or back."""
+    """Every subset of the letters of two trips in a row, for three members, lost on the way out or back.
+
+    For `average` all of them; for the others one of those that differ by the members' names alone.
+    """
     slots = list(itertools.product((first, first + 1), range(3)))
     for case, pattern in enumerate(itertools.product((False, True), repeat=len(slots))):
+        fates = list(zip(pattern[:3], pattern[3:], strict=True))
+        if entry.name != "average" and fates != sorted(fates):
+            continue
         gone = {(trip, MemberId(f"m{i}")) for (trip, i), lost in zip(slots, pattern, strict=True) if lost}
         way_lost = (Way.OUT, Way.BACK)[case % 2]
         there = village(

@@ -243,6 +243,8 @@ def test_a_held_out_part_without_an_answer_is_told_before_the_run(experiment_fil
         require_rows(experiment, file, texts, load_base(experiment.model_path).tokenizer)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("objective", ["answers", "preference"])
 def test_training_shows_on_what_was_held_out_and_only_there(experiment_file, tmp_path, objective):
     file = asks(experiment_file, objective, epsilon="unsafe_without_noise = true", beta=1.0)
