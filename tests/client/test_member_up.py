@@ -86,6 +86,8 @@ def _parley(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_daemon_comes_up_while_the_coordinator_is_away_and_ends_with_ctrl_c(up: Callable[..., Up]) -> None:
     running = up()
     running.until(running.is_loaded)

@@ -23,6 +23,8 @@ def scene(experiment_file, tmp_path):
     return experiment, texts, load_base(experiment.model_path)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.timeout(300)
 def test_flowers_simulation_engine_gives_the_same_adapter_as_this_process(scene, tmp_path):
     experiment, texts, base = scene

@@ -20,6 +20,8 @@ def real_noise(experiment_file):
     return experiment_file
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_every_promised_row_is_there_with_its_spread_and_is_a_number_of_real_runs(real_noise):
     rows = {row.measure: row for row in pooling(TINY, real_noise, processes=1)}
     promised = next(names for measure, names in GROUPS if measure is pooling)

@@ -40,6 +40,8 @@ def small(plan: Plan) -> Plan:
     return replace(plan, shape=replace(TINY, name=plan.shape.name), turns=1)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_all_promised_rows_are_measured(monkeypatch):
     monkeypatch.setattr(
         dp_training, "peak", lambda method, shape, count: {"plain": 2.0, "ours": 1.0}.get(method, 4.0)
