@@ -218,7 +218,7 @@ def _summed(
     """Add up by a secure sum; a round that is lost has zeros, of nobody."""
     recipe, asked = task.recipe, attendance.asked(round_)
     _require_quorum(len(asked), invited, task, round_)
-    spec = recipe.spec(opened.terms, len(asked))
+    spec = recipe.spec(opened.terms, len(asked), round_)
     request = opened.request(name, spec, context_of(recipe, round_, adapter, name), round_, asked)
     asks = {MemberId(m): Contribute(recipe, round_, adapter, request, opened.slips(m)) for m in asked}
     answers = yield asks

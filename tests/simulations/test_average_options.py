@@ -61,6 +61,16 @@ def test_by_turns_a_round_trains_and_sends_one_half_and_the_saved_adapter_has_bo
     assert np.allclose(again, outcome.adapter, atol=1e-6)
 
 
+def test_each_round_of_a_share_sums_as_many_entries_as_it_chose(scene, tmp_path):
+    experiment, texts, base = scene
+    some = rounds(replace(experiment, training=replace(experiment.training, share=0.25)), 3)
+    recipe = run_of(some).recipe(some, base)
+    assert len({recipe.entries(r) for r in range(3)}) > 1  # else one round's words would do for all
+    outcome, village = simulate(some, texts, base, tmp_path / "village")
+    village.close()
+    assert outcome.answered == (3, 3, 3)
+
+
 def test_a_share_of_the_entries_makes_the_letters_smaller_by_as_much_and_trains_no_others(scene, tmp_path):
     experiment, texts, base = scene
     sent = {}
