@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from dp_accounting import DpEvent
 from numpy.typing import NDArray
 
 from client.data import Records
-from client.masking import Mask, Masked, MaskedShare
+from client.masking import Masked, MaskedSample, MaskedShare
 from client.training.noise import require_promise
 from client.training.scoring import Scorer
 from client.visit import Begun, Noise, Summand, Visit
@@ -58,17 +57,17 @@ class UtilityVisit(Visit):
 
     def _mechanism(
         self, trial: Trial, points: Sequence[Vector], begun: Begun
-    ) -> "Masked | MaskedShare | MaskedTally":
+    ) -> "Masked | MaskedShare | MaskedSample":
         fitted, spec = self.house.fit(trial), begun.spec
         at_once = max(1, min(16, _TOKENS_AT_ONCE // trial.record_tokens))
         scorer = Scorer(fitted.adapted, points, trial.clip, at_once, self.house.threads)
         if trial.noise_multiplier is None:
             return Masked(_Scores(scorer, fitted.held_back, mean=trial.unit is Unit.MEMBER), spec, begun.mask)
         honest, whole = begun.terms.honest, _Scores(scorer, fitted.held_back, mean=True)
-        noised: MaskedShare | MaskedTally = (
+        noised: MaskedShare | MaskedSample = (
             MaskedShare(whole, spec, honest, begun.mask)
             if trial.unit is Unit.MEMBER
-            else MaskedTally(SampledShare(Judges(scorer, fitted.held_back), spec, 1.0, honest), begun.mask)
+            else MaskedSample(SampledShare(Judges(scorer, fitted.held_back), spec, 1.0, honest), begun.mask)
         )
         require_promise(trial, noised.event)
         return noised
@@ -103,27 +102,3 @@ class Judges:
     def vectors(self, chosen: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
         """Yield the scores (candidates,) of each unit."""
         yield from self.scorer.each(self.records)[chosen]
-
-
-@dataclass(frozen=True, slots=True)
-class MaskedTally:
-    """Draw the sum of all units' scores, with this member's share of the noise, and mask it.
-
-    The whole validation set is scored: nothing is sampled. What one unit, added or removed, changes is within the
-    encoding's bound in whole numbers. More units than were declared may wrap the sum, which costs utility alone.
-
-    Learns:  the coordinator, from the sum over the members: what its noise leaves.
-    Trusts:  that the honest members, this one among them, add their shares and tell nobody what they were.
-    """
-
-    share: SampledShare
-    mask: Mask
-
-    @property
-    def event(self) -> DpEvent:
-        """Return the event of a sum at rate 1."""
-        return self.share.event
-
-    def draw(self, randomness: Randomness) -> Upload:
-        """Return the masked words."""
-        return self.mask(self.share.draw(randomness))

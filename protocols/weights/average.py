@@ -26,20 +26,22 @@ Cites:   McMahan et al. 2017, algorithm 1 (one mean a round, uniform weights: re
          coordinator's rule); McMahan et al. 2018 (a member's whole delta clipped, for the unit "member").
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from privacy.fixed_point import FixedPoint
 from protocols.faults import Abort, LocalError, PeerError
 from protocols.secure_sum import messages, seat
-from protocols.secure_sum.coordinate import DeadSum, Opened, finish, open_session, usable
+from protocols.secure_sum.coordinate import open_session
 from protocols.secure_sum.messages import Request, Slip, Upload
-from protocols.secure_sum.terms import Mode, Terms
+from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
 from protocols.weights.recipe import Half, Recipe, context
+from protocols.weights.rounds import Rounds, Sum, require_quorum
 from protocols.weights.server_rules import FEDAVG, ServerRule, Stepping
 from protocols.wire import Message, Wire
 
@@ -171,12 +173,12 @@ def averaged(name: str, members: Sequence[MemberId], task: Message) -> Coordinat
     stepping = Stepping(task.rule, task.recipe.length)
     if task.terms is not None:
         opened = yield from open_session(members, task.terms)
-        attendance = Attendance(opened.members, task.terms.mode)
+        rounds = Rounds(name, "round", opened, task.quorum, len(members))
     for round_ in range(task.recipe.rounds):
         if task.terms is None:
             made = yield from _plain(members, task, round_, adapter)
         else:
-            made = yield from _summed(name, len(members), task, round_, adapter, opened, attendance)
+            made = yield from _summed(rounds, task.recipe, round_, adapter)
         if made.count:
             chosen = task.recipe.chosen(round_)
             adapter = adapter.copy()  # the one before is in an ask that may be sent again
@@ -188,16 +190,7 @@ def averaged(name: str, members: Sequence[MemberId], task: Message) -> Coordinat
     return Averaged(adapter, tuple(answered), tuple(trips))
 
 
-@dataclass(frozen=True, slots=True)
-class _Round:
-    """Hold what a round came to: the sum of `count` deltas (entries,), after so many trips."""
-
-    total: NDArray[np.float64]
-    count: int
-    trips: int
-
-
-def _plain(members: Sequence[MemberId], task: Average, round_: int, adapter: Vector) -> Coordinator[_Round]:
+def _plain(members: Sequence[MemberId], task: Average, round_: int, adapter: Vector) -> Coordinator[Sum]:
     """Add up what the members say in the open.
 
     A delta of another shape or round, or with an entry beyond `_LARGEST_PLAIN`, counts as silence.
@@ -208,59 +201,20 @@ def _plain(members: Sequence[MemberId], task: Average, round_: int, adapter: Vec
         for _, a in sorted(answers.items())  # in a fixed order: a float sum depends on it
         if isinstance(a, Contributed) and a.round == round_ and _sane(a.delta, task.recipe.entries(round_))
     ]
-    _require_quorum(len(deltas), len(members), task, round_)
-    return _Round(np.sum(deltas, axis=0, dtype=np.float64), len(deltas), 1)
+    require_quorum(len(deltas), len(members), max(task.quorum, 1), f"round {round_ + 1}")
+    return Sum(np.sum(deltas, axis=0, dtype=np.float64), len(deltas), 1)
 
 
-def _summed(
-    name: str, invited: int, task: Average, round_: int, adapter: Vector, opened: Opened, attendance: "Attendance"
-) -> Coordinator[_Round]:
-    """Add up by a secure sum; a round that is lost has zeros, of nobody."""
-    recipe, asked = task.recipe, attendance.asked(round_)
-    _require_quorum(len(asked), invited, task, round_)
-    spec = recipe.spec(opened.terms, len(asked), round_)
-    request = opened.request(name, spec, context_of(recipe, round_, adapter, name), round_, asked)
-    asks = {MemberId(m): Contribute(recipe, round_, adapter, request, opened.slips(m)) for m in asked}
-    answers = yield asks
-    there = usable(opened, request, answers)
-    attendance.note(round_, asked, there)
-    _require_quorum(len(there), invited, task, round_)
-    try:
-        summed = yield from finish(opened, request, answers)
-    except DeadSum as dead:
-        return _Round(np.zeros(spec.length), 0, 1 + dead.trips)
-    count = len(summed.members)
-    return _Round(spec.decode(summed.words, count), count, 1 + summed.trips)
+def _summed(rounds: Rounds, recipe: Recipe, round_: int, adapter: Vector) -> Coordinator[Sum]:
+    """Add up by a secure sum."""
 
+    def spec_for(members: int) -> FixedPoint:
+        return recipe.spec(rounds.opened.terms, members, round_)
 
-class Attendance:
-    """Remember who was silent, so that in STRICT mode one who stays away does not spoil every round.
+    def ask(request: Request, slips: tuple[Slip, ...]) -> Contribute:
+        return Contribute(recipe, round_, adapter, request, slips)
 
-    A member that was silent in n asked rounds running is not asked in the next 2**n - 1 rounds.
-    """
-
-    def __init__(self, members: Sequence[str], mode: Mode) -> None:
-        self._members, self._mode = tuple(members), mode
-        self._missed = dict.fromkeys(members, 0)
-        self._back = dict.fromkeys(members, 0)
-
-    def asked(self, round_: int) -> tuple[str, ...]:
-        """Return whom to ask in this round."""
-        if self._mode is Mode.RESILIENT:
-            return self._members
-        return tuple(m for m in self._members if self._back[m] <= round_)
-
-    def note(self, round_: int, asked: Sequence[str], there: Collection[str]) -> None:
-        """Note who of those asked has uploaded what can be added up."""
-        for member in asked:
-            self._missed[member] = 0 if member in there else self._missed[member] + 1
-            self._back[member] = round_ + 2 ** min(self._missed[member], 20)
-
-
-def _require_quorum(there: int, of: int, task: Average, round_: int) -> None:
-    least = max(task.quorum, task.terms.smallest_crowd if task.terms else 1)
-    if there < least:
-        raise Abort(f"round {round_ + 1}: {there} of {of} members answered, need {least}")
+    return (yield from rounds.sum(round_, spec_for, context_of(recipe, round_, adapter, rounds.purpose), ask))
 
 
 def _sane(delta: Vector, entries: int) -> bool:

@@ -34,13 +34,13 @@ from privacy.fixed_point import FixedPoint, largest_sample, sized
 from privacy.units import Unit
 from protocols.faults import Abort, LocalError, PeerError
 from protocols.secure_sum import messages, seat
-from protocols.secure_sum.coordinate import DeadSum, Opened, finish, open_session, usable
+from protocols.secure_sum.coordinate import open_session
 from protocols.secure_sum.messages import Request, Slip, Upload
 from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
-from protocols.weights.average import Attendance
 from protocols.weights.descent import RULES, Descent
 from protocols.weights.recipe import Recipe, context
+from protocols.weights.rounds import Rounds, Sum
 from protocols.wire import Message, Wire
 
 if TYPE_CHECKING:  # a coordinator needs no accountant, and starts seconds sooner without
@@ -180,9 +180,9 @@ def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Messag
     require_sampled(recipe)
     descent, answered, trips = Descent(recipe.optimizer, recipe.learning_rate, recipe.length), [0] * 0, [0] * 0
     opened = yield from open_session(members, task.terms)
-    attendance = Attendance(opened.members, task.terms.mode)
+    rounds = Rounds(NAME, "step", opened, task.quorum, len(members))
     for step in range(recipe.rounds):
-        made = yield from _summed(len(members), task, step, point.astype(np.float32), opened, attendance)
+        made = yield from _summed(rounds, recipe, step, point.astype(np.float32))
         if made.count:
             chosen = recipe.chosen(step)
             whole = recipe.unit is Unit.MEMBER  # else the batch expected of those in the sum: the true one is private
@@ -195,39 +195,16 @@ def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Messag
     return Pooled(point.astype(np.float32), tuple(answered), tuple(trips))
 
 
-@dataclass(frozen=True, slots=True)
-class _Sum:
-    """Hold what a step came to: a sum of gradients (entries,) of `count` members, after so many trips."""
+def _summed(rounds: Rounds, recipe: Recipe, step: int, point: Vector) -> Coordinator[Sum]:
+    """Add up by a secure sum."""
 
-    total: NDArray[np.float64]
-    count: int
-    trips: int
+    def spec_for(members: int) -> FixedPoint:
+        return spec_of(recipe, rounds.opened.terms, members, step)
 
+    def ask(request: Request, slips: tuple[Slip, ...]) -> Step:
+        return Step(recipe, step, point, request, slips)
 
-def _summed(
-    invited: int, task: Pool, step: int, point: Vector, opened: Opened, attendance: Attendance
-) -> Coordinator[_Sum]:
-    """Add up by a secure sum; a step that is lost has zeros, of nobody."""
-    recipe, asked = task.recipe, attendance.asked(step)
-    _require_quorum(len(asked), invited, task, step)
-    spec = spec_of(recipe, opened.terms, len(asked), step)
-    request = opened.request(NAME, spec, context_of(recipe, step, point), step, asked)
-    answers = yield {MemberId(m): Step(recipe, step, point, request, opened.slips(m)) for m in asked}
-    there = usable(opened, request, answers)
-    attendance.note(step, asked, there)
-    _require_quorum(len(there), invited, task, step)
-    try:
-        summed = yield from finish(opened, request, answers)
-    except DeadSum as dead:
-        return _Sum(np.zeros(spec.length), 0, 1 + dead.trips)
-    count = len(summed.members)
-    return _Sum(spec.decode(summed.words, count), count, 1 + summed.trips)
-
-
-def _require_quorum(there: int, of: int, task: Pool, step: int) -> None:
-    least = max(task.quorum, task.terms.smallest_crowd)
-    if there < least:
-        raise Abort(f"step {step + 1}: {there} of {of} members answered, need {least}")
+    return (yield from rounds.sum(step, spec_for, context_of(recipe, step, point), ask))
 
 
 NAME = "pooled"

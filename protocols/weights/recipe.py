@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import dataclass, fields
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,11 +154,7 @@ class Recipe(Message):
     @property
     def plan(self) -> str:
         """Return the recipe as canonical JSON of at most 4 KiB, for whoever approves or audits it."""
-        tree = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
-        names = ",".join(self.targets)
-        if len(names) > _LONGEST_NAMES:
-            tree["targets"] = f"{len(self.targets)} modules, sha256 {hashlib.sha256(names.encode()).hexdigest()}"
-        return json.dumps(tree, sort_keys=True, separators=(",", ":"))
+        return plan_of(self, self.targets)
 
 
 def reach(optimizer: str, learning_rate: float, steps: int) -> float:
@@ -167,6 +164,15 @@ def reach(optimizer: str, learning_rate: float, steps: int) -> float:
     learning_rate sqrt(sum a_i**2 / b_i) = 7.3 learning_rates for betas (0.9, 0.999). Finer words for smaller steps.
     """
     return min(LARGEST, 8 * learning_rate * steps) if optimizer in ("adam", "adamw") else LARGEST
+
+
+def plan_of(terms: Any, targets: tuple[str, ...]) -> str:
+    """Return public terms, a dataclass, as canonical JSON of at most 4 KiB, very many `targets` by their digest."""
+    tree = {f.name: _plain(getattr(terms, f.name)) for f in fields(terms)}
+    names = ",".join(targets)
+    if len(names) > _LONGEST_NAMES:
+        tree["targets"] = f"{len(targets)} modules, sha256 {hashlib.sha256(names.encode()).hexdigest()}"
+    return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
 
 def context(name: str, ask: bytes) -> bytes:

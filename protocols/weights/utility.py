@@ -16,12 +16,9 @@ Trusts:  that no more than terms.colluding members work with the coordinator: th
 Cites:   Kairouz, Liu and Steinke 2021 (the noise of the sum).
 """
 
-import hashlib
-import json
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, fields
-from enum import Enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -31,12 +28,12 @@ from privacy.fixed_point import FixedPoint, sized
 from privacy.units import Unit
 from protocols.faults import Abort, LocalError, PeerError
 from protocols.secure_sum import messages, seat
-from protocols.secure_sum.coordinate import DeadSum, Opened, finish, open_session, usable
+from protocols.secure_sum.coordinate import open_session
 from protocols.secure_sum.messages import Request, Slip, Upload
 from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
-from protocols.weights.average import Attendance
-from protocols.weights.recipe import Objective
+from protocols.weights.recipe import Objective, context, plan_of
+from protocols.weights.rounds import Rounds
 from protocols.wire import Message, Wire
 
 if TYPE_CHECKING:  # a coordinator needs no accountant, and starts seconds sooner without
@@ -47,7 +44,6 @@ Reals = NDArray[np.float64]
 MOST_CANDIDATES = 64
 MOST_EVALUATIONS = 1000
 _MOST_RECORDS = 2**24
-_LONGEST_NAMES = 1024  # characters of target modules that a plan spells out
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +123,7 @@ class Trial(Message):
     @property
     def plan(self) -> str:
         """Return the trial as canonical JSON of at most 4 KiB, for whoever approves or audits it."""
-        tree = {f.name: getattr(self, f.name) for f in fields(self)}
-        tree = {name: value.value if isinstance(value, Enum) else value for name, value in tree.items()}
-        names = ",".join(self.targets)
-        if len(names) > _LONGEST_NAMES:
-            tree["targets"] = f"{len(self.targets)} modules, sha256 {hashlib.sha256(names.encode()).hexdigest()}"
-        return json.dumps(tree, sort_keys=True, separators=(",", ":"))
+        return plan_of(self, self.targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,19 +208,15 @@ def context_of(name: str, trial: Trial, number: int, reference: Vector, candidat
     """Return the digest (32 bytes) of all that an evaluation's scores are made from, but the private records."""
     whole, among = np.ascontiguousarray(reference), np.ascontiguousarray(candidates)
     ask = _ASKS.encode(Score(trial, number, whole, among, None, ()))
-    return hashlib.sha256(f"parley/v1/{name}/context\0".encode() + ask).digest()
+    return context(name, ask)
 
 
 @dataclass
 class Panel:
     """Have the members judge mixes of the ingredients (M, length), one evaluation after the other."""
 
-    name: str
     trial: Trial
-    quorum: int
-    invited: int
-    opened: Opened
-    attendance: Attendance
+    rounds: Rounds
     ingredients: Vector
     verdicts: list[Verdict] = field(default_factory=list)
 
@@ -239,31 +226,23 @@ class Panel:
         A sum that is lost was charged, so it is not asked for again.
         Raises: Abort below the quorum.
         """
-        number, trial, terms = len(self.verdicts), self.trial, self.opened.terms
+        number, trial, terms = len(self.verdicts), self.trial, self.rounds.opened.terms
         if number >= trial.evaluations or len(mixes) > trial.candidates:
             raise LocalError("more evaluations or candidates than the trial has noise for")
-        asked = self.attendance.asked(number)
-        self._require_quorum(asked, number)
         reference, candidates = self.mixed(over), self.mixed(mixes)
-        spec = trial.spec(terms, len(asked), len(mixes))
-        context = context_of(self.name, trial, number, reference, candidates)
-        request = self.opened.request(self.name, spec, context, number, asked)
-        answers = yield {
-            MemberId(m): Score(trial, number, reference, candidates, request, self.opened.slips(m)) for m in asked
-        }
-        there = usable(self.opened, request, answers)
-        self.attendance.note(number, asked, there)
-        self._require_quorum(there, number)
-        try:
-            summed = yield from finish(self.opened, request, answers)
-        except DeadSum as dead:
-            self.verdicts.append(Verdict(over, mixes, np.zeros(len(mixes)), 0, 1 + dead.trips))
-            return None
-        count = len(summed.members)
-        of = count if trial.unit is Unit.MEMBER else trial.population
-        gains = spec.decode(summed.words, count) / of
-        self.verdicts.append(Verdict(over, mixes, gains, count, 1 + summed.trips))
-        return gains
+
+        def spec_for(members: int) -> FixedPoint:
+            return trial.spec(terms, members, len(mixes))
+
+        def ask(request: Request, slips: tuple[Slip, ...]) -> Score:
+            return Score(trial, number, reference, candidates, request, slips)
+
+        asked_of = context_of(self.rounds.purpose, trial, number, reference, candidates)
+        made = yield from self.rounds.sum(number, spec_for, asked_of, ask)
+        of = made.count if trial.unit is Unit.MEMBER and made.count else trial.population
+        gains = made.total / of
+        self.verdicts.append(Verdict(over, mixes, gains, made.count, made.trips))
+        return gains if made.count else None
 
     def mixed(self, mixes: Reals) -> Vector:
         """Return mixes (..., M) of the ingredients: exact for FFA-LoRA, whose A is the same in all of them."""
@@ -273,14 +252,9 @@ class Panel:
         """Return the result. Raises: Abort if not one evaluation had all that it needs."""
         if not any(v.members for v in self.verdicts):
             raise Abort(
-                f"not one of {len(self.verdicts)} evaluations had all that it needs of {self.invited} members"
+                f"not one of {len(self.verdicts)} evaluations had all that it needs of {self.rounds.invited} members"
             )
         return Found(self.mixed(weights), weights, tuple(self.verdicts))
-
-    def _require_quorum(self, there: Collection[str], number: int) -> None:
-        least = max(self.quorum, self.opened.terms.smallest_crowd)
-        if len(there) < least:
-            raise Abort(f"evaluation {number + 1}: {len(there)} of {self.invited} members answered, need {least}")
 
 
 def convene(
@@ -290,8 +264,7 @@ def convene(
     if ingredients.ndim != 2 or ingredients.shape[1] != trial.length or not len(ingredients):
         raise LocalError("expected ingredients of the trial's length, one at least")
     opened = yield from open_session(members, terms)
-    attendance = Attendance(opened.members, terms.mode)
-    return Panel(name, trial, quorum, len(members), opened, attendance, ingredients)
+    return Panel(trial, Rounds(name, "evaluation", opened, quorum, len(members)), ingredients)
 
 
 def _positive(*numbers: float) -> bool:

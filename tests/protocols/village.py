@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from dp_accounting import DpEvent, GaussianDpEvent
 
-from client.homes.utility import MaskedTally
 from client.masking import Masked, MaskedRelease, MaskedSample
 from privacy.evidence import Evidence
 from privacy.gate import Disclosed, Gate, Released
@@ -233,7 +232,7 @@ class Room:
 
         if trial.noise_multiplier is None:
             return house.gate.disclose(Masked(scores, spec, mask), house.account, occasion)
-        tally = MaskedTally(SampledShare(scores, spec, 1.0, terms.honest), mask)
+        tally = MaskedSample(SampledShare(scores, spec, 1.0, terms.honest), mask)
         return house.gate.release(tally, house.account, occasion)
 
     def stepped(self, recipe: Recipe, step: int, point: np.ndarray, request, slips) -> Released | Disclosed:

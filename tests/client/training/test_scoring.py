@@ -8,7 +8,8 @@ import tiny
 import torch
 
 from client.data import Records
-from client.homes.utility import Judges, MaskedTally
+from client.homes.utility import Judges
+from client.masking import MaskedSample
 from client.training.clipping import record_losses
 from client.training.scoring import Scorer
 from privacy.accounting.curves import divergence
@@ -42,9 +43,9 @@ def trial(**changes) -> Trial:
     return Trial(**(given | changes))
 
 
-def tally(scorer: Scorer, records: Records, asked: Trial) -> MaskedTally:
+def tally(scorer: Scorer, records: Records, asked: Trial) -> MaskedSample:
     spec = asked.spec(TERMS, 3, len(scorer.points) - 1)
-    return MaskedTally(SampledShare(Judges(scorer, records), spec, 1.0, TERMS.honest), lambda values: values)
+    return MaskedSample(SampledShare(Judges(scorer, records), spec, 1.0, TERMS.honest), lambda values: values)
 
 
 def drawn(scorer: Scorer, records: Records, asked: Trial | None = None) -> np.ndarray:
