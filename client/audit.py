@@ -21,7 +21,7 @@ from protocols.post import TAKEN, taken_bytes
 
 Fields = dict[str, str | int | bool]
 _TOLD = ("collaboration", "level", "partner", "purpose", "crowd", "summed", "plan", "members")
-_ENTITLED = ("charged", "disclosed", "derived", "said")
+_ENTITLED = ("charged", "disclosed", "derived", "continued", "said")
 
 
 def verify(

@@ -25,7 +25,7 @@ from privacy.units import Guarantee, Relation, rounded_down, rounded_up
 LAST = 20  # lines of the trail that are shown
 CHANGED = "somebody has changed this ledger, and these figures are not its lines' (parley member audit verify)"
 NO_SUM = "counted, never summed: no epsilon describes them"
-COSTS_NO_MORE = "answers made of what was charged earlier: they cost nothing more"
+COSTS_NO_MORE = "answers made of what was charged earlier, or paid for with it: they cost nothing more"
 SHARES_DO_NOT_ADD_UP = "each share's epsilon is what it would cost alone; together they cost at most the sum"
 _SHOWN_OF_A_KEY = len("ed25519:") + 16  # 96 bits: nobody makes another key that begins alike
 _MOST_CERTIFIED = 100_000  # charges: beyond, to read them all would keep the page waiting

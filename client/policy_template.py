@@ -46,6 +46,7 @@ attempts = 1             # one sum is tried at most so often
 # redaction = "names"               # text leaves only redacted by this profile; without a profile no text leaves
 # And these allow more:
 # tells = ["count", "timing"]       # of count, metric, timing, capability: what may be told, coarsely
+# trusts_coordinator = true         # its samples protect what others see; the coordinator itself sees the exact sum
 # unsafe_plain_sum = true           # lets the coordinator see YOUR values, and not only the sum of all
 # unsafe_without_noise = true       # lets updates leave without noise: they then have NO epsilon at all
 # unsafe_unredacted_text = true     # lets text leave as it is

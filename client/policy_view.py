@@ -78,6 +78,7 @@ def _budget_lines(mine: Account, known: Account | None) -> list[str]:
 
 def _allowed(p: Permission) -> Iterator[str]:
     unsafe = ", WITHOUT NOISE: no epsilon" * p.unsafe_without_noise
+    unsafe += ", THE COORDINATOR IS TRUSTED: it sees exact sums and draws the samples" * p.trusts_coordinator
     unsafe += ", NOT SUMMED: the coordinator may see this member's own values" * p.unsafe_plain_sum
     unsafe += ", TEXT AS IT IS: nobody redacts it" * p.unsafe_unredacted_text
     yield (

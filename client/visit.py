@@ -95,13 +95,15 @@ class House(Protocol):
 class Noise(Enum):
     """Say where the noise of a summand is: nowhere, in the summand itself, or in full only in the sum.
 
-    EARLIER: in what the summand is made of, which was charged when it was drawn.
+    EARLIER: in what the summand is made of, which was charged when it was drawn. CENTRAL: in what the coordinator
+    draws from the sum, which it sees as it is: the guarantee is against everybody else, and rests on its word.
     """
 
     NONE = "none"
     OWN = "own"
     SHARED = "shared"
     EARLIER = "earlier"
+    CENTRAL = "central"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,8 @@ class Summand:
     `purpose` is the collaboration, `plan` what an operator approves, `context` the digest of all that the value is
     made from but the private records, `query` the sum's number in the collaboration. `spec` sizes the words for so
     many members; `make` returns the mechanism (or, for Noise.NONE, the unprotected value), whose draw
-    returns the upload. `times` is how often the run will ask for the like, where this is the first, else 0.
+    returns the upload. `times` is how often the run will ask for the like, where this is the first, else 0. `paid` is
+    the number of the letter in this session whose charge paid for this one too; None charges.
     """
 
     purpose: str
@@ -131,6 +134,7 @@ class Summand:
     spec: Callable[[Terms, int], FixedPoint]
     make: Callable[[Begun], Any]
     times: int = 0
+    paid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +154,15 @@ class Visit:
         """
         occasion = self.summed(summand.plan, request)
         self.consider(occasion, noisy=summand.noise is not Noise.NONE)
+        if summand.noise is Noise.CENTRAL:
+            self.gate.policy.permit_central(occasion)
         made = summand.make(self._begin(summand, request, slips))
         if summand.noise is Noise.NONE:
             return self.gate.disclose(made, self.account, occasion)
         if summand.noise is Noise.EARLIER:
             return self.gate.derive(made, self.account, occasion)
+        if summand.paid is not None:
+            return self.gate.go_on(made, self.account, occasion, summand.paid)
         self.require_room(made, summand.times, occasion)
         return self.gate.release(made, self.account, occasion)
 
@@ -246,7 +254,8 @@ class Visit:
         occasion = replace(self.occasion, crowd=len(request.members), summed=True)
         shared = summand.noise is Noise.SHARED
         whole = not shared or terms.honest == 1  # else a member adds a share of the noise
-        self._permit_sum(terms, occasion, summand.noise is not Noise.NONE and whole, shared)
+        alone = summand.noise not in (Noise.NONE, Noise.CENTRAL) and whole
+        self._permit_sum(terms, occasion, alone, shared)
         try:
             spec = summand.spec(terms, len(request.members))
         except ValueError:

@@ -130,6 +130,7 @@ class _Seen(NamedTuple):
     of: str | None
     answer: str | None
     what: str | None
+    event: str | None
 
 
 class _Rules:
@@ -139,6 +140,7 @@ class _Rules:
         self._charged: set[tuple[str | None, ...]] = set()
         self._entitled: set[tuple[str, str]] = set()
         self._paid: set[str] = set()  # numbers of lines
+        self._left: dict[str, tuple[str, int]] = {}  # of a line that paid for several answers: the session, how many
         self._emitted: dict[tuple[str, str], str] = {}
         self.last_emitted = 0
 
@@ -155,9 +157,17 @@ class _Rules:
         self._entitled.add(key)
         if key in self._emitted:
             return f"{seen.kind} after the answer was emitted"
-        if seen.kind == "derived":
-            return None if seen.of in self._paid else "derived from a line that was not charged"
-        return self._charge(seen, key) if seen.kind == "charged" else None
+        return self._pay(seen, key)
+
+    def _pay(self, seen: _Seen, key: tuple[str, str]) -> str | None:
+        match seen.kind:
+            case "derived":
+                return None if seen.of in self._paid else "derived from a line that was not charged"
+            case "continued":
+                return self._go_on(seen, key)
+            case "charged":
+                return self._charge(seen, key)
+        return None
 
     def _out(self, key: tuple[str, str], answer: str | None) -> str | None:
         if answer is None:
@@ -172,6 +182,15 @@ class _Rules:
             return "one occasion was charged twice"
         self._charged.add(paid)
         self._paid.add(str(seen.seq))
+        if (several := _REPEATED(seen.event or "")) is not None:
+            self._left[str(seen.seq)] = key[0], int(several[1]) - 1
+        return None
+
+    def _go_on(self, seen: _Seen, key: tuple[str, str]) -> str | None:
+        session, left = self._left.get(seen.of or "", ("", 0))
+        if session != key[0] or left < 1:
+            return "continued, and no line of its session paid for it"
+        self._left[seen.of or ""] = session, left - 1
         return None
 
 
@@ -263,8 +282,8 @@ def _read(text: str) -> _Seen | None:
     canonical line: names in order, none twice, each text in its one form. All others are parsed.
     """
     if (fast := _FAST(text)) is not None and len(text) <= LONGEST_LINE and fast["kind"] in KINDS:
-        account, answer, at, kind, number, of, seq, session, what = fast.groups()  # as they stand in the pattern
-        return _Seen(int(seq), at, kind, account, session, number, of, answer, what)
+        account, answer, at, event, kind, number, of, seq, session, what = fast.groups()  # as in the pattern
+        return _Seen(int(seq), at, kind, account, session, number, of, answer, what, event)
     return read_slowly(text)
 
 
@@ -293,7 +312,7 @@ def _pattern() -> str:
     return "{" + "".join(parts)
 
 
-_RULED = frozenset({"charged", "disclosed", "derived", "said", "emitted"})
+_RULED = frozenset({"charged", "disclosed", "derived", "continued", "said", "emitted"})
 _ASKED = frozenset(_Seen._fields[3:])
 _APART = frozenset({'"count"', '"metric"', '"timing"', '"capability"'})  # what may be charged beside the answer
 _FIELDS = _ASKED | frozenset(  # others are allowed, and slower
@@ -308,7 +327,6 @@ _FIELDS = _ASKED | frozenset(  # others are allowed, and slower
         "delta",
         "digest",
         "epsilon",
-        "event",
         "level",
         "limit",
         "members",
@@ -324,4 +342,5 @@ _FIELDS = _ASKED | frozenset(  # others are allowed, and slower
         "why",
     )
 )
+_REPEATED = re.compile(r'"\{\\"count\\":([1-9][0-9]{0,17}),\\"kind\\":\\"repeat\\"').match  # as a line has it
 _FAST = re.compile(_pattern(), re.ASCII).fullmatch

@@ -79,6 +79,19 @@ class Gate:
         self._drawn.add((*occasion.key, "answer"))
         return Released(derivation.draw(self.randomness), receipt)
 
+    def go_on(self, value: Unprotected[T], account: Account, occasion: Occasion, first: int) -> Released[T]:
+        """Write down that another answer leaves which was charged on number `first` of its session, then compute it.
+
+        For a mechanism whose randomness is drawn elsewhere, from the sum: the event that was charged counts the
+        answers. Raises: Refused, also where all that were paid for have left.
+        """
+        event = self.ledger.prepaid(occasion.session, first)
+        limits = self.policy.permit(occasion, noisy=True, summed=occasion.summed, event=event)
+        self._require_first(occasion, "answer")
+        receipt = self.ledger.go_on(account, occasion, first, limits)
+        self._drawn.add((*occasion.key, "answer"))
+        return Released(value.draw(self.randomness), receipt)
+
     def disclose(
         self, value: Unprotected[T], account: Account, occasion: Occasion, kind: Kind = Kind.VALUE
     ) -> Disclosed[T]:

@@ -18,7 +18,7 @@ from typing import TypeVar
 from dp_accounting import DpEvent
 
 from privacy.accounting.events import from_json, to_json
-from privacy.books import approvals, derived, fingerprint, joining, matching, releases
+from privacy.books import approvals, derived, fingerprint, joining, matching, prepaid, releases
 from privacy.books.accounts import Account, Whose, cost_at, find, fresh, listed
 from privacy.books.approvals import Approval
 from privacy.books.book import Book, Clock, Writer
@@ -109,6 +109,19 @@ class Ledger:
         """Write down that something made of what was charged before leaves; nothing is charged. Raises: Refused."""
         of = derived.Derived(account, occasion, limits, artefact)
         return _unless_refused(self._writer.run(lambda book: derived.derive(book, of)))
+
+    def prepaid(self, session: str, first: int) -> DpEvent:
+        """Return the event of one of the answers that were charged on (session, first). Raises: Refused."""
+        with self._read() as db:
+            return from_json(json.dumps(prepaid.paid_for(db, session, first)[1]["of"]))
+
+    def go_on(self, account: Account, occasion: Occasion, first: int, limits: Limits = NO_LIMITS) -> Receipt:
+        """Write down that another answer leaves, which the charge on number `first` of its session paid for.
+
+        Raises: Refused, also where all that it paid for have left.
+        """
+        of = prepaid.Continued(account, occasion, limits, first)
+        return _unless_refused(self._writer.run(lambda book: prepaid.go_on(book, of)))
 
     def require_room(self, account: Account, event: DpEvent, occasion: Occasion, limits: Limits = NO_LIMITS) -> None:
         """Return if `event` would fit into the account now; nothing is charged or reserved.

@@ -59,7 +59,8 @@ class Permission:
     `partner` is the coordinator's public key. `smallest_crowd` counts the members that take part, this one
     included: in a secure sum those of the approved roster. `colluding` of them, at least, are taken to work with
     the coordinator; one sum is tried `attempts` times at most. `unsafe_without_noise` allows what has no epsilon: a
-    disclosure. `unsafe_plain_sum` lets the coordinator see this member's own values, to add them up itself.
+    disclosure. `unsafe_plain_sum` lets the coordinator see this member's own values, to add them up itself. With
+    `trusts_coordinator` it may draw the randomness that protects: it sees the sum as it is, and tells only a sample.
 
     Of the budget this permission's releases may take `epsilon` in all; None does not bound, here as in the rest.
     `least_noise` is asked of each mechanism before any amplification. Text leaves only redacted by the profile
@@ -87,6 +88,7 @@ class Permission:
     approval: bool = False
     tells: tuple[Kind, ...] = ()
     unsafe_unredacted_text: bool = False
+    trusts_coordinator: bool = False
 
     def __post_init__(self) -> None:
         if not self.collaborations:
@@ -258,6 +260,14 @@ class Policy:
         honest, most = smallest_crowd - colluding, permission.smallest_crowd - permission.colluding
         if shared_noise and honest > most:
             yield LevelForbidden(f"noise that rests on {honest} honest members, the policy counts on {most}")
+
+    def permit_central(self, occasion: Occasion) -> None:
+        """Return if this partner may draw the randomness that protects, from the sum as it is.
+
+        Raises: LevelForbidden.
+        """
+        if not self.permission(occasion).trusts_coordinator:
+            raise LevelForbidden("randomness that the coordinator draws, and trusts_coordinator is not set")
 
     def require_named(self, occasion: Occasion) -> None:
         """Return if this partner may have this collaboration for this purpose, today.

@@ -22,6 +22,7 @@ KINDS = frozenset(
         "charged",
         "disclosed",
         "derived",  # made of what was charged before
+        "continued",  # paid for with an earlier answer
         "said",  # a message that holds nothing of the data
         "refused",
         "emitted",

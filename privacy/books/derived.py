@@ -27,7 +27,7 @@ _TIED = (
     " ORDER BY e.seq LIMIT 1"
 )
 _TODAY = (
-    "SELECT count(*) FROM entries WHERE kind = 'derived' AND slot = 'answer' AND share = ?"
+    "SELECT count(*) FROM entries WHERE kind IN ('derived', 'continued') AND slot = 'answer' AND share = ?"
     " AND json_extract(line, '$.at') > ?"
 )
 
@@ -90,19 +90,19 @@ def derive(book: Book, derived: Derived) -> Receipt | NotApproved:
         refusal = awaited(book, occasion, lambda: "nothing: it was charged when it was made")
         if refusal is not None:
             return refusal
-    share = _share(book, derived)
+    share = share_of_what_is_free(book, derived.account, occasion, derived.limits)
     return Receipt(book.append("derived", fields, _ANSWER, occasion.key, share), *occasion.key, event)
 
 
-def _share(book: Book, derived: Derived) -> int:
-    """Return the share whose bytes and days this counts with. Raises: RateExceeded."""
-    held, limits = found_or_opened(book, derived.account.dataset, derived.account.budget), derived.limits
-    share = share_of(book.db, held, whose(derived.occasion))
+def share_of_what_is_free(book: Book, account: Account, occasion: Occasion, limits: Limits) -> int:
+    """Return the share whose bytes and days an answer counts with that costs nothing. Raises: RateExceeded."""
+    held = found_or_opened(book, account.dataset, account.budget)
+    share = share_of(book.db, held, whose(occasion))
     require_rate(book, share, limits)
     if limits.releases_per_day is not None:
         _require_rare(book.db, book.at, share.id, limits.releases_per_day)
     share = replace(share, epsilon=limits.epsilon, bytes_per_day=limits.bytes_per_day)
-    return add_to_share(book, held, share, whose(derived.occasion), ZERO(held.judge.orders), 0, 0, None)
+    return add_to_share(book, held, share, whose(occasion), ZERO(held.judge.orders), 0, 0, None)
 
 
 def _require_rare(db: sqlite3.Connection, now: str, share: int, most: int) -> None:

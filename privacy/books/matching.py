@@ -33,14 +33,15 @@ _NUMBERS = ("epsilon", "delta", "reserved")  # texts in a line, which has no fra
 _MISPLACED = """
 SELECT 1 FROM entries e LEFT JOIN shares s ON s.id = e.share LEFT JOIN accounts a ON a.id = s.account
 WHERE e.kind IS NOT json_extract(e.line, '$.kind')
-OR e.kind IN ('charged', 'disclosed', 'derived', 'said', 'emitted', 'receipt') AND (
+OR e.kind IN ('charged', 'disclosed', 'derived', 'continued', 'said', 'emitted',
+  'receipt') AND (
   e.session IS NOT json_extract(e.line, '$.session') OR e.number IS NOT json_extract(e.line, '$.number')
   OR e.slot IS NOT CASE WHEN e.kind IN ('emitted', 'receipt') THEN e.kind
     WHEN e.kind = 'derived' AND EXISTS (SELECT 1 FROM entries c WHERE c.seq = json_extract(e.line, '$.of')
       AND c.session = e.session AND c.number = e.number) THEN 'artefact'
     WHEN json_extract(e.line, '$.what') IN ('count', 'metric', 'timing', 'capability')
     THEN json_extract(e.line, '$.what') ELSE 'answer' END)
-OR e.kind IN ('charged', 'disclosed', 'derived', 'said', 'emitted') AND (
+OR e.kind IN ('charged', 'disclosed', 'derived', 'continued', 'said', 'emitted') AND (
   a.dataset IS NOT json_extract(e.line, '$.account')
   OR a.unit IS NOT coalesce(json_extract(e.line, '$.unit'), a.unit)
   OR s.partner IS NOT json_extract(e.line, '$.partner') OR s.level IS NOT json_extract(e.line, '$.level')

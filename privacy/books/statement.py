@@ -14,7 +14,7 @@ _SHARES = (
 )
 _DERIVED = (
     "SELECT s.partner, s.level, s.collaboration, count(*) FROM entries e JOIN shares s ON s.id = e.share"
-    " WHERE e.kind = 'derived' AND e.slot = 'answer' AND s.account = ? GROUP BY s.id"
+    " WHERE e.kind IN ('derived', 'continued') AND e.slot = 'answer' AND s.account = ? GROUP BY s.id"
 )
 Caps = Mapping[Whose, float | None]
 """Bound each share's epsilon; None does not."""
@@ -53,7 +53,7 @@ class Statement:
 
 
 def answers_derived(db: sqlite3.Connection, account: Account) -> dict[Whose, int]:
-    """Return how many answers each share got that were made of what was charged earlier: they cost nothing more.
+    """Return how many answers each share got that were made of, or paid for with, what was charged earlier.
 
     It reads every line.
     """

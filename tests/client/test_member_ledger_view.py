@@ -102,7 +102,7 @@ def test_answers_that_were_derived_from_earlier_charges_are_shown_as_such_and_co
     assert (own.spent, own.charges, own.disclosures) == (before.spent, 1, 0)
     assert {s.partner: own.derived_for(s) for s in own.shares} == {"ed25519:aa": 2, "ed25519:bb": 1}
     table, as_text, drawn = lines()
-    assert "derived 3, answers made of what was charged earlier: they cost nothing more" in table
+    assert "derived 3, answers made of what was charged earlier, or paid for with it: they cost nothing more" in table
     assert re.search(r"average +\S+ +\S+ +1 +2 +0 ", table)
     (told,) = json.loads(as_text)["accounts"]
     assert (told["derived"], [share["derived"] for share in told["shares"]]) == (3, [2, 1])

@@ -246,6 +246,15 @@ def test_every_key_of_a_permission_is_read(tmp_path):
     assert (permission.purposes, permission.tells) == (("care",), (Kind.COUNT, Kind.TIMING))
 
 
+def test_the_coordinator_draws_what_protects_only_where_the_operator_trusts_it_by_name(tmp_path):
+    with pytest.raises(LevelForbidden, match="trusts_coordinator is not set"):
+        load(tmp_path, GOOD).permit_central(asked())
+    policy = load(tmp_path, GOOD + "trusts_coordinator = true")
+    policy.permit_central(asked())
+    with pytest.raises(LevelForbidden, match="no entry"):
+        policy.permit_central(replace(asked(), partner="ed25519:other"))
+
+
 def test_what_a_policy_does_not_say_bounds_nothing_in_the_ledger_and_lets_nothing_be_told(tmp_path):
     policy = load(tmp_path, GOOD)
     assert policy.permit(asked(), noisy=True, summed=True) == NO_LIMITS

@@ -1,0 +1,72 @@
+"""Write down the later answers of a charge that paid for several: each names the line that was charged, and is free.
+
+charged    (session, first)    a repeated event: so many answers, of which this is the first
+continued  a later occasion    `of` that line: the next of them leaves                  (`go_on`)
+"""
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from privacy.books.accounts import Account
+from privacy.books.approvals import awaited
+from privacy.books.book import Book
+from privacy.books.derived import share_of_what_is_free
+from privacy.books.releases import Filled, Receipt, common, filled
+from privacy.limits import Limits
+from privacy.occasion import Occasion
+from privacy.refusal import NotApproved, Refused
+
+_ANSWER, _EMITTED, _CHARGED, _CONTINUED = "answer", "emitted", "charged", "continued"
+_SO_FAR = "SELECT count(*) FROM entries WHERE session = ? AND kind = 'continued' AND json_extract(line, '$.of') = ?"
+_AS_PAID = ("collaboration", "level", "partner", "purpose", "plan", "summed", "account")
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """Describe what is about to leave: an answer that the charge on number `first` of its session paid for."""
+
+    account: Account
+    occasion: Occasion
+    limits: Limits
+    first: int
+
+
+def paid_for(db: sqlite3.Connection, session: str, first: int) -> tuple[Filled, dict[str, Any]]:
+    """Return the line that was charged on (session, first), and its repeated event. Raises: Refused."""
+    paid = filled(db, session, first).get(_ANSWER)
+    event = json.loads(paid.fields.get("event") or "{}") if paid is not None else {}
+    if paid is None or paid.fields["kind"] != _CHARGED or event.get("kind") != "repeat":
+        raise Refused("nothing was charged there that pays for several answers")
+    return paid, event
+
+
+def go_on(book: Book, continued: Continued) -> Receipt | NotApproved:
+    """Write down that the next answer leaves, and return its receipt; for the same again the same.
+
+    Raises: Refused for another partner, account, purpose or plan than was charged, or where all are used up; and then
+            nothing was written.
+    """
+    occasion = continued.occasion
+    paid, event = paid_for(book.db, occasion.session, continued.first)
+    fields = common(occasion) | {"account": continued.account.dataset, "of": paid.seq}
+    if any(paid.fields.get(name) != fields.get(name) for name in _AS_PAID):
+        raise Refused("another partner, account, purpose or plan than was charged")
+    slots = filled(book.db, *occasion.key)
+    if _EMITTED in slots:
+        raise Refused("an answer has left on this occasion: another would be a second look at the data")
+    if _ANSWER in slots:
+        if any(slots[_ANSWER].fields.get(name) != value for name, value in fields.items() if value is not None):
+            raise Refused("this letter was charged for something else already")
+        return Receipt(slots[_ANSWER].seq, *occasion.key, str(paid.fields["event"]))
+    used = book.db.execute(_SO_FAR, (occasion.session, paid.seq)).fetchone()[0]
+    if used + 1 >= int(event["count"]):
+        raise Refused(f"the charge paid for {event['count']} answers, and they have left")
+    if continued.limits.approval:
+        refusal = awaited(book, occasion, lambda: "nothing: it was charged with the first")
+        if refusal is not None:
+            return refusal
+    share = share_of_what_is_free(book, continued.account, occasion, continued.limits)
+    seq = book.append(_CONTINUED, fields, _ANSWER, occasion.key, share)
+    return Receipt(seq, *occasion.key, str(paid.fields["event"]))
