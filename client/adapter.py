@@ -125,6 +125,14 @@ class Layout:
         return vector
 
 
+def layout_from(text: str, where: Path | str = "an adapter") -> Layout:
+    """Return the layout of which this is the JSON; `where` names it in errors. Raises: ConfigError."""
+    try:
+        return build(Layout, json.loads(text), where)
+    except json.JSONDecodeError:
+        raise ConfigError(where, "parley_layout", "not JSON") from None
+
+
 def save(folder: Path, layout: Layout, vector: NDArray[np.floating], card: Card) -> None:
     """Write the adapter as PEFT does: adapter_config.json, adapter_model.safetensors and a model card.
 
@@ -177,10 +185,7 @@ def load(folder: Path, expected: Layout | None = None) -> tuple[Layout, Vector]:
 def _layout(weights: Path, text: str | None) -> Layout:
     if text is None:
         raise ConfigError(weights, "parley_layout", "missing from the metadata; not an adapter saved here")
-    try:
-        return build(Layout, json.loads(text), weights)
-    except json.JSONDecodeError:
-        raise ConfigError(weights, "parley_layout", "not JSON") from None
+    return layout_from(text, weights)
 
 
 def _read(weights: Path, layout: Layout, tensors: Mapping[str, Matrix]) -> Vector:

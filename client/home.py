@@ -13,16 +13,18 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from client.adapter import Layout
+from client.adapter import Layout, layout_from
 from client.conversations import records_of
 from client.data import Records
 from client.declared import Declared
 from client.documents import Document, text_of
+from client.experts.opening import Experts, HomeExperts
 from client.fitted import Fitted, Shape
 from client.homes import VISITS
 from client.model import Adapted, Base, layout_of, longest
 from client.personal import Personal
 from client.quiet import LOG
+from client.settings import ExpertSettings
 from client.state import MemoryStates, States
 from client.training.clipping import Clipper
 from client.training.objectives import loss_of
@@ -93,12 +95,15 @@ class House:
     states: States = field(default_factory=MemoryStates)
     validation: float = 0.0
     personal: Personal | None = None
+    expert: ExpertSettings | None = None
     whole: Whole | None = field(default=None, init=False, repr=False)
     shared: tuple[Shape, NDArray[np.float32]] | None = field(default=None, init=False, repr=False)
     left_out: int | None = field(default=None, init=False, repr=False)
     _fitted: tuple[tuple[object, ...], Fitted] | None = field(default=None, init=False, repr=False)
     _apart: set[tuple[Objective, float]] = field(default_factory=set, init=False, repr=False)
     _known: tuple[object, tuple[str, ...]] | None = field(default=None, init=False, repr=False)
+    _dressed: Adapted | None = field(default=None, init=False, repr=False)
+    _experts: HomeExperts | None = field(default=None, init=False, repr=False)
 
     def open(self, occasion: Occasion) -> "Visit":
         """Return what a letter may use. Raises: LevelForbidden for a seed that the policy does not allow."""
@@ -157,6 +162,31 @@ class House:
         self.left_out = records.left_out
         return set_apart(records, self.validation, self.dataset)
 
+    def experts(self, *, by_bytes: bool) -> Experts:
+        """Return the models that this home thinks with, loaded when they are first asked for.
+
+        Raises: PeerError if it has none, or none for these symbols; ConfigError for one that cannot be loaded.
+        """
+        if self.expert is None:
+            raise PeerError("no expert here")
+        if self._experts is None:
+            self._experts = HomeExperts(self.expert, self)
+        return self._experts.of(by_bytes=by_bytes)
+
+    def dress(self, artefact: Artefact | None) -> None:
+        """Put this adapter alone into the base model, or none. Raises: ConfigError for one that does not fit."""
+        if artefact is None:
+            for adapted in self._worn():
+                adapted.set(np.zeros(adapted.layout.size, np.float32))
+            return
+        layout = layout_from(artefact.shape)
+        fitting = [adapted for adapted in self._worn() if adapted.layout == layout]
+        if not fitting:
+            self._undress()
+            self._dressed = Adapted(self.base, layout)
+            fitting = [self._dressed]
+        fitting[0].set(artefact.values)
+
     def rest(self) -> None:
         """Train the personal adapter on the shared one that was last heard of, if there is anything new."""
         heard, self.shared = self.shared, None
@@ -166,9 +196,7 @@ class House:
 
     def close(self) -> None:
         """Give the model back as it was, and close the ledger."""
-        if self._fitted is not None:
-            self._fitted[1].adapted.remove()
-            self._fitted = None
+        self._undress()
         if self.sums is not None:
             self.sums.close()
         self.ledger.close()
@@ -195,11 +223,20 @@ class House:
         layout = self._layout(recipe)
         if recipe.rank > max(min(slot.outputs, slot.inputs) for slot in layout.slots):
             raise PeerError("a rank above every width it could serve")  # its matrices would fill the memory
-        if self._fitted is not None:
-            self._fitted[1].adapted.remove()
-            self._fitted = None
+        self._undress()
         self._apart.clear()  # another adapter, another test
         return Adapted(self.base, layout)
+
+    def _worn(self) -> list[Adapted]:
+        """Return the matrices that are in the base model now: a recipe's, or an expert's."""
+        fitted = [] if self._fitted is None else [self._fitted[1].adapted]
+        return fitted if self._dressed is None else [*fitted, self._dressed]
+
+    def _undress(self) -> None:
+        """Take all matrices out of the base model."""
+        for adapted in self._worn():
+            adapted.remove()
+        self._fitted = self._dressed = None
 
     def _layout(self, recipe: Shape) -> Layout:
         """Return the layout that the recipe names by its digest: of B's alone, or of A's too. Raises: PeerError."""

@@ -52,6 +52,7 @@ class Opened:
 
 def open_home(folder: Folder, settings: Settings) -> Opened:
     """Load everything once. Raises: ConfigError for what the operator can mend."""
+    _require_expert(folder, settings)
     house, shelf = open_house(folder, settings)
     identity, coordinator = identity_of(folder), _coordinator(folder, settings)
     evidence = replace(house.evidence(identity), remember=lambda head: shelf.remember(head.to_json()))
@@ -102,6 +103,7 @@ def open_house(folder: Folder, settings: Settings) -> tuple[House, SqliteShelf]:
         states=FolderStates(folder.state),
         validation=data.validation,
         personal=None if own is None else Personal(own, folder.personal, settings.member),
+        expert=settings.expert,
     ), shelf
 
 
@@ -169,6 +171,14 @@ def _coordinator(folder: Folder, settings: Settings) -> PublicKey:
         return PublicKey.parse(settings.coordinator.key)
     except ValueError as wrong:
         raise ConfigError(folder.settings, "coordinator.key", str(wrong)) from None
+
+
+def _require_expert(folder: Folder, settings: Settings) -> None:
+    """Refuse to come up without the adapters that letters will ask for; they are read when one does."""
+    for name in settings.expert.adapters if settings.expert else ():
+        if not (folder.adapters / name).is_dir():
+            hint = f"there is no adapter {name}: parley member train makes it"
+            raise ConfigError(folder.settings, "expert.adapters", hint)
 
 
 def _ledger(folder: Folder, settings: Settings) -> Ledger:

@@ -130,6 +130,32 @@ class LoraSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpertSettings:
+    """Say which private model this home thinks with at the logit level; without this table it does not.
+
+    `adapters` are of `home/adapters`, trained on disjoint shards of the records if there are several; or `model` is
+    a model of one's own, a folder or a cached id, with any tokenizer: it tells tokens if its vocabulary is the base
+    model's, else bytes alone. With `untuned`, the model that it was tuned from, only what tuning changed is added to
+    the base model, `strength` times.
+    """
+
+    adapters: tuple[str, ...] = ()
+    model: str | None = None
+    untuned: str | None = None
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if bool(self.adapters) is (self.model is not None):
+            raise ValueError("adapters, model: expected one of the two")
+        if len(set(self.adapters)) != len(self.adapters):
+            raise ValueError("adapters: expected each name once")
+        if self.untuned is not None and self.model is None:
+            raise ValueError("untuned: expected only with a model that was tuned from it")
+        if not 0 < self.strength <= 100 or (self.untuned is None and self.strength != 1):
+            raise ValueError("strength: expected a positive number of at most 100, and only with untuned")
+
+
+@dataclass(frozen=True, slots=True)
 class DoorSettings:
     """Say where the daemon's socket is, and which group besides the owner may open it."""
 
@@ -165,6 +191,7 @@ class Settings:
     lora: LoraSettings = LoraSettings()
     unsafe_seed: int | None = None
     personal: PersonalSettings | None = None
+    expert: ExpertSettings | None = None
 
     def __post_init__(self) -> None:
         if not is_name(self.member):
@@ -246,6 +273,7 @@ declared_documents = {data.declared_documents}
 declared_tokens = {data.declared_tokens}
 {_groups(data)}
 {_personal(settings.personal)}
+{_expert(settings.expert)}
 {_lora(settings.lora)}
 {_door(settings)}
 {_page(settings.page)}"""
@@ -309,6 +337,20 @@ def _personal(personal: PersonalSettings | None) -> str:
         f"batch_size = {p.batch_size}",
     )
     return "".join(f"{'' if personal else '# '}{line}\n" for line in lines)
+
+
+def _expert(expert: ExpertSettings | None) -> str:
+    """Return the table of the private model that thinks along, commented out where there is none."""
+    e = expert or ExpertSettings(("mine",))
+    chosen = ", ".join(_toml(name) for name in e.adapters or ("mine",))
+    lines = (
+        (expert is not None, "[expert]  # the private model that thinks along at the logit level; without it, none"),
+        (bool(expert and e.adapters), f"adapters = [{chosen}]  # of adapters/; several: one for each shard"),
+        (e.model is not None, f"model = {_toml(e.model or './own-model')}  # or one of your own; any tokenizer"),
+        (e.untuned is not None, f"untuned = {_toml(e.untuned or './its-start')}  # add only what tuning changed"),
+        (e.untuned is not None, f"strength = {e.strength}  # so many times"),
+    )
+    return "".join(f"{'' if told else '# '}{line}\n" for told, line in lines)
 
 
 def _door(settings: Settings) -> str:

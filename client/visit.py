@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from client.data import Records
 from client.declared import Declared
 from client.documents import Document
+from client.experts.opening import Experts
 from client.fitted import Fitted, Shape
 from client.model import Base
 from client.state import States
@@ -84,6 +85,9 @@ class House(Protocol):
 
     def account(self, budget: Budget) -> Account:
         """Return on whose budgets the data draws."""
+
+    def experts(self, *, by_bytes: bool) -> Experts:
+        """Return the models that this home thinks with. Raises: PeerError if it has none for these symbols."""
 
     def records(self, recipe: Shape) -> tuple[Records, Records]:
         """Return the records to train on, and those that no training sees. Raises: PeerError, ConfigError."""

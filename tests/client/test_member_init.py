@@ -22,6 +22,7 @@ from client.mailbox import SqliteShelf
 from client.settings import (
     DoorSettings,
     Dtype,
+    ExpertSettings,
     PageSettings,
     PersonalSettings,
     RoadSettings,
@@ -282,6 +283,12 @@ def test_a_home_may_hold_conversations_of_users_and_says_so_in_its_settings(wish
         ('content = "chats"', "expected one of text, chat, preference"),
         ('[personal]\nrank = 0\nalpha = 1.0\ntargets = ["q"]\nsteps = 1\nlearning_rate = 0.1', "rank, steps"),
         ('[personal]\nrank = 1\nalpha = 0.0\ntargets = ["q"]\nsteps = 1\nlearning_rate = 0.1', "alpha, learning"),
+        ("[expert]\nstrength = 1.0", "adapters, model: expected one of the two"),
+        ('[expert]\nadapters = ["a"]\nmodel = "m"', "adapters, model: expected one of the two"),
+        ('[expert]\nadapters = ["a", "a"]', "adapters: expected each name once"),
+        ('[expert]\nadapters = ["a"]\nuntuned = "m"', "untuned: expected only with a model"),
+        ('[expert]\nmodel = "m"\nstrength = 2.0', "strength: expected a positive number"),
+        ('[expert]\nmodel = "m"\nuntuned = "u"\nstrength = 0.0', "strength: expected a positive number"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(wishes: Wishes, tmp_path: Path, line: str, words: str) -> None:
@@ -305,6 +312,8 @@ def test_settings_survive_being_written_and_read(wishes: Wishes, tmp_path: Path)
     personal = PersonalSettings(2, 4.0, ("q_proj", "v_proj"), 5, 0.01, 4)
     model = replace(settings.model, dtype=Dtype.BFLOAT16, bits=4)
     data = replace(settings.data, content=Content.CHAT, group_column="u", declared_groups=3, validation=0.25)
-    for changed in (settings, replace(settings, personal=personal, model=model, data=data)):
+    rich = replace(settings, personal=personal, model=model, data=data)
+    experts = (ExpertSettings(("a", "b")), ExpertSettings(model="m"), ExpertSettings((), "m", "u", 0.5))
+    for changed in (settings, rich, *(replace(settings, expert=expert) for expert in experts)):
         file.write_text(home_toml(changed))
         assert Settings.load(file) == changed
