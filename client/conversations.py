@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from client.data import Owners, Records, cut
 from client.documents import ASSISTANT, CONTENT, Document, Turn, as_document
 from client.fitted import Shape
+from client.quiet import LOG
 from privacy.config import ConfigError
 from privacy.units import Unit
 from protocols.faults import PeerError
@@ -29,8 +30,10 @@ Tokens = tuple[NDArray[np.int32], NDArray[np.bool_]]  # of a conversation, and w
 def records_of(recipe: Shape, documents: Iterable[str | Document], tokenizer: Any) -> Records:
     """Return the records that `recipe` trains on, the rows of a privacy unit knowing their owner.
 
+    A conversation longer than a record is left out, and the operator's log names its line. It is no fault: where a
+    partner chooses the width, who heard of it could search for the longest one.
     Raises: PeerError for a recipe that is not for data of this kind; ConfigError, naming the line, for a conversation
-            longer than a record, or one that the template cannot render.
+            that the template cannot render.
     """
     fitting = _fitting(recipe, documents)
     grouped = recipe.unit is Unit.GROUP
@@ -80,20 +83,29 @@ class _Stack:
         self._rows: list[Tokens] = []
         self._owner: list[int] = []
         self._left_out = 0
+        self._too_long: list[Document] = []
 
     def add(self, document: Document, sides: Sequence[Tokens]) -> None:
-        """Add the rows of one document; without an answer in each it is left out."""
+        """Add the rows of one document; without an answer in each, or with one too long, it is left out."""
         if not all(counted[1:].any() for _, counted in sides):
             self._left_out += 1
             return
         if max(tokens.size for tokens, _ in sides) > self.width:
-            raise ConfigError(document.file, document.place, f"longer than a record of {self.width} tokens")
+            self._left_out += 1
+            self._too_long.append(document)
+            return
         number = len(self._rows) // len(sides) if self._owners is None else self._owners.number(document)
         self._rows += sides
         self._owner += [number] * len(sides)
 
     def records(self) -> Records:
-        """Return what was added."""
+        """Return what was added, and name in the log what was too long."""
+        if self._too_long:
+            first, others = self._too_long[0], len(self._too_long) - 1
+            LOG.warning(
+                "%s: %s: longer than a record of %d tokens: left out, and %d others",
+                first.file, first.place, self.width, others,
+            )  # fmt: skip
         tokens = np.zeros((len(self._rows), self.width), np.int32)
         counted = np.zeros(tokens.shape, np.bool_)
         for i, (row, said) in enumerate(self._rows):

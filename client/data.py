@@ -43,7 +43,7 @@ class Records:
              is divided by the number of its counted tokens.
 
     With `paired`, rows 2k and 2k + 1 are one example: the chosen answer and the rejected one. `left_out` documents
-    had nothing to train on; like all the rest that is no one else's business.
+    had nothing to train on, or more than a record holds; like all the rest that is no one else's business.
     """
 
     tokens: NDArray[np.int32] = field(repr=False)

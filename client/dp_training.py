@@ -19,7 +19,7 @@ from client.data import Records
 from client.model import Adapted
 from client.quiet import LOG
 from client.training.adaptive import Quantile
-from client.training.clipping import MEAN_LOSS, Clipped, Clipper, Loss, torch_threads
+from client.training.clipping import MEAN_LOSS, Clipped, Clipper, Loss, say_skipped, torch_threads
 from client.training.optimisers import OPTIMISERS, Stepper, optimiser
 from client.training.parts import Chosen, entries_of
 from client.training.running import AS_IT_IS, Running
@@ -222,8 +222,7 @@ def _train(how: _Plain | _Private, task: DpSgd | UnsafePlainSgd, randomness: Ran
             if schedule.proximal:
                 gradient = gradient + schedule.proximal * (point[trained] - start)
             point[trained] += rule.step(gradient, point[trained])
-    if skipped:
-        LOG.warning("%d gradients were not finite and added nothing; their steps are charged all the same", skipped)
+    say_skipped(skipped)
     task.left.norm, task.left.optimiser, task.left.skipped = how.norm, rule.arrays(), skipped
     if task.keep is not None:
         task.keep(task.left)

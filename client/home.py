@@ -74,7 +74,8 @@ class House:
     last round began with, when the answer is on its way. `identity` is the home's public key, by which two homes of
     one name on one ledger differ. With `unsafe_seed` the same letters get the same answers, which protects nothing;
     the policy must allow it. `validation` is the share of records that no training sees. `left_out` documents had
-    nothing to train on when they were last made into records: the operator's to know, and nobody else's.
+    nothing to train on, or too much for a record, when they were last made into records: the operator's to know, and
+    nobody else's.
     """
 
     member: MemberId
@@ -158,7 +159,9 @@ class House:
         """Return the records to train on, and those that no training sees. Raises: PeerError, ConfigError."""
         records = records_of(recipe, self.documents(), self.base.tokenizer)
         if self.left_out != records.left_out:
-            LOG.info("the data is read: %d documents have nothing to train on, and are left out", records.left_out)
+            LOG.info(
+                "the data is read: %d documents are left out: too long, or nothing to train on", records.left_out
+            )
         self.left_out = records.left_out
         return set_apart(records, self.validation, self.dataset)
 

@@ -226,6 +226,8 @@ class Visit:
         if unit is Unit.RECORD and budget.record_tokens != record_tokens:
             # else a partner could make a record of one word
             raise LevelForbidden(f"the budget is per {budget.record_tokens} tokens, not {record_tokens}")
+        if record_tokens > budget.record_tokens:  # the wider the records, the more memory a letter takes
+            raise LevelForbidden(f"records of {record_tokens} tokens, the policy says {budget.record_tokens} at most")
 
     def require_room(self, mechanism: Mechanism[object], times: int, occasion: Occasion) -> None:
         """Refuse a run that cannot be finished, within the partner's share too, before it has cost anything."""

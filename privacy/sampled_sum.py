@@ -30,10 +30,10 @@ class Units(Protocol):
     def __len__(self) -> int:
         """Return how many units there are."""
 
-    def vectors(self, chosen: NDArray[np.intp]) -> Iterator[NDArray[np.floating[Any]]]:
+    def vectors(self, chosen: NDArray[np.intp], randomness: Randomness) -> Iterator[NDArray[np.floating[Any]]]:
         """Yield one vector (length,) for each of the chosen units, in any order; one that is not finite counts as 0.
 
-        It must depend on nothing of any other unit's.
+        It must depend on nothing of any other unit's. `randomness` may choose what of a unit is looked at.
         """
 
 
@@ -75,7 +75,7 @@ class SampledShare:
         """Return shape (length,) int32, modulo 2**32: the sampled units' integers plus this member's noise."""
         chosen = np.flatnonzero(randomness.uniform(len(self.units)) < self.rate)
         total = np.zeros(self.code.length, dtype=np.int64)
-        for vector in self.units.vectors(chosen):
+        for vector in self.units.vectors(chosen, randomness):
             if np.isfinite(vector).all():
                 total += self.code.encode(self._clipped(vector))
         if self.code.deviation:

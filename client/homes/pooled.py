@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.dp_training import LARGEST_NORM, SMALLEST_NORM
-from client.homes.local import units_of, within_rank
+from client.homes.local import MOST_ROWS, units_of, within_rank
 from client.masking import Masked, MaskedSample, MaskedShare
 from client.training.clipping import Clipper
 from client.training.noise import require_promise
@@ -96,5 +96,6 @@ class PooledVisit(Visit):
         loss = loss_of(recipe.objective, recipe.beta, np.zeros(recipe.length, np.float32))
         own, where = within_rank(fitted.adapted.layout, recipe.chosen(step), self.house.most_rank)
         norm = None if recipe.unit is Unit.MEMBER else recipe.clipping_norm
-        clipper = Clipper(fitted.adapted, norm, max(1, at_once), loss, own)
+        most = MOST_ROWS if recipe.unit is Unit.GROUP else None
+        clipper = Clipper(fitted.adapted, norm, max(1, at_once), loss, own, most)
         return Gradients(clipper, point.astype(np.float64), fitted.records, self.house.threads, where)

@@ -99,6 +99,10 @@ class Judges:
         """Return how many units there are."""
         return self.records.units
 
-    def vectors(self, chosen: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
+    def vectors(
+        self,
+        chosen: NDArray[np.intp],
+        randomness: Randomness,  # noqa: ARG002  all of a unit is looked at
+    ) -> Iterator[NDArray[np.float64]]:
         """Yield the scores (candidates,) of each unit."""
         yield from self.scorer.each(self.records)[chosen]

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from client.data import Records
 from client.model import Adapted
+from client.quiet import LOG
 from client.training.lora import Tape, per_record
 from client.training.parts import Chosen, entries_of, parts_of
 from client.training.running import AS_IT_IS, Running
@@ -109,11 +110,14 @@ class Clipper:
 
         One that is not finite is zero. Take them all, or close the iterator: the model is changed in between.
         """
+        skipped = 0
         for gradients in self._walk(point, records, units, randomness):
             whole = torch.cat(list(gradients), dim=1)
             factors = _factors(_norms([whole]), self.norm)
             found = torch.where(factors[:, None] > 0, whole * factors[:, None].to(whole.dtype), 0)
+            skipped += int((factors <= 0).sum())
             yield np.asarray(found.cpu().numpy())
+        say_skipped(skipped)
 
     def _walk(
         self, point: Sum, records: Records, units: NDArray[np.intp], randomness: Randomness | None
@@ -205,6 +209,12 @@ def record_losses(
     )
     sums = flat.view(targets.shape).sum(dim=1)
     return sums / inside[:, 1:].sum(dim=1).clamp(min=1) if weights is None else sums * weights
+
+
+def say_skipped(count: int) -> None:
+    """Tell the operator how many gradients added nothing: a private number, for the home's own log."""
+    if count:
+        LOG.warning("%d gradients were not finite and added nothing; their steps are charged all the same", count)
 
 
 def clipped_sum(gradients: torch.Tensor, norm: float | None) -> Sum:

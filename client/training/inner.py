@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from client.data import Records
 from client.dp_training import Schedule, poisson
+from client.quiet import LOG
 from client.state import Arrays
 from client.training.clipping import torch_threads
 from privacy.randomness import Randomness
@@ -76,14 +77,18 @@ class UnsafeInner:
     def draw(self, randomness: Randomness) -> NDArray[np.float32]:
         """Return the way from the start, shape (length,) float32; an empty batch or a broken one is no step."""
         moments = Moments(self.moments.count, self.moments.first, self.moments.second)
-        point, schedule = self.start.astype(np.float64), self.schedule
+        point, schedule, broken = self.start.astype(np.float64), self.schedule, 0
         with torch_threads(schedule.threads):
             for _ in range(schedule.steps):
                 chosen = poisson(self.records.units, schedule.rate, randomness)
                 gradient = self.gradient(point, chosen)
                 if schedule.proximal:
                     gradient = gradient + schedule.proximal * (point - self.start)
-                if chosen.size and np.isfinite(gradient).all():
+                if not np.isfinite(gradient).all():
+                    broken += 1
+                elif chosen.size:
                     point = point + moments.step(gradient, schedule.learning_rate, self.origin + point)
+        if broken:
+            LOG.warning("%d steps had a gradient that is no number, and were left out", broken)
         self.keep(moments)
         return np.nan_to_num(point - self.start, nan=0.0).clip(-_LARGEST, _LARGEST).astype(np.float32)

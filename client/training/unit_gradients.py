@@ -31,13 +31,13 @@ class Gradients:
     def __len__(self) -> int:
         return self.records.units
 
-    def vectors(self, chosen: NDArray[np.intp]) -> Iterator[NDArray[np.float32]]:
+    def vectors(self, chosen: NDArray[np.intp], randomness: Randomness) -> Iterator[NDArray[np.float32]]:
         """Yield each chosen unit's gradient, (entries,) float32, clipped as the clipper does.
 
-        One that is not finite is zero: nobody hears of it.
+        One that is not finite is zero: the operator's log says how many, and nobody else hears of it.
         """
         with torch_threads(self.threads):
-            for some in self.clipper.one_by_one(self.point, self.records, chosen):
+            for some in self.clipper.one_by_one(self.point, self.records, chosen, randomness):
                 yield from some if self.where is None else map(self._placed, some)
 
     def _placed(self, gradient: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -63,6 +63,6 @@ class MeanGradient:
         """Return shape (entries,) float32, always finite: the sum over the sample, divided by its expected size."""
         chosen = np.flatnonzero(randomness.uniform(len(self.units)) < self.rate)
         total = np.zeros(self.entries)
-        for gradient in self.units.vectors(chosen):
+        for gradient in self.units.vectors(chosen, randomness):
             total += gradient
         return (total / self.expected).clip(-1e30, 1e30).astype(np.float32)

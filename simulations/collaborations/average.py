@@ -174,6 +174,10 @@ def misfits_of_the_unit(recipe: Recipe, budget: Budget) -> Iterator[Exception]:
         yield LevelForbidden(f"the budget is for {budget.relation.value} and not for zero-out")
     elif recipe.unit is Unit.RECORD and budget.record_tokens != recipe.record_tokens:
         yield LevelForbidden(f"the budget is per {budget.record_tokens} tokens, not {recipe.record_tokens}")
+    elif recipe.record_tokens > budget.record_tokens:
+        yield LevelForbidden(
+            f"records of {recipe.record_tokens} tokens, the policy says {budget.record_tokens} at most"
+        )
 
 
 def in_the_sum(

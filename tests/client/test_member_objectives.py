@@ -238,7 +238,7 @@ def test_how_many_documents_are_left_out_is_known_at_home_by_number_and_in_no_wo
         house.fit(asked)
     assert house.left_out == 3
     assert [r.getMessage() for r in caplog.records if "left out" in r.getMessage()] == [
-        "the data is read: 3 documents have nothing to train on, and are left out"
+        "the data is read: 3 documents are left out: too long, or nothing to train on"
     ]
     assert "canary" not in caplog.text
     assert isinstance(said, Released)

@@ -28,7 +28,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def vectors(self, chosen) -> Iterator[NDArray]:
+    def vectors(self, chosen, randomness) -> Iterator[NDArray]:
         self.asked.append(chosen.size)
         yield from self.rows[chosen]
 
@@ -139,7 +139,7 @@ def test_the_event_needs_no_unit_and_says_the_rate_it_samples_with():
         def __len__(self):
             raise AssertionError("looked at")
 
-        def vectors(self, chosen):
+        def vectors(self, chosen, randomness):
             raise AssertionError("looked at")
 
     how = code(noise=2.0)

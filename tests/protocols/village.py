@@ -77,7 +77,7 @@ class Nearer:
     def __len__(self) -> int:
         return 1
 
-    def vectors(self, _chosen):
+    def vectors(self, _chosen, _randomness):
         yield self.draw(None)
 
     def draw(self, _randomness) -> np.ndarray:
@@ -100,7 +100,7 @@ class Points:
     def __len__(self) -> int:
         return 4
 
-    def vectors(self, chosen):
+    def vectors(self, chosen, _randomness):
         yield from np.tile(self.at - self.point, (chosen.size, 1))
 
 

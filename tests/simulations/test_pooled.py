@@ -98,9 +98,9 @@ def untouched(monkeypatch) -> list[int]:
     """How often somebody computed gradients of private records."""
     looked, vectors = [], Gradients.vectors
 
-    def noted(self, chosen):
+    def noted(self, chosen, randomness):
         looked.append(1)
-        return vectors(self, chosen)
+        return vectors(self, chosen, randomness)
 
     monkeypatch.setattr(Gradients, "vectors", noted)
     return looked

@@ -164,11 +164,14 @@ def test_a_conversation_is_one_record_and_those_without_an_answer_are_left_out_a
     assert [int(row.sum()) for row in records.counted] == [6, 2]
 
 
-def test_a_conversation_longer_than_a_record_is_refused_with_its_line(tmp_path):
-    file = jsonl(tmp_path / "a.jsonl", chat("hi", "hello"), chat("canary-7f3a" * 9, "hello"))
-    with pytest.raises(ConfigError, match=r"a\.jsonl: line 2: longer than a record of 64 tokens") as caught:
-        records_of(recipe(), read(file, columns=CHAT), fast(CHATML))
-    assert "canary" not in str(caught.value)
+def test_a_conversation_longer_than_a_record_is_left_out_and_the_log_names_its_line(tmp_path, caplog):
+    long = chat("canary-7f3a" * 9, "hello")
+    file = jsonl(tmp_path / "a.jsonl", chat("hi", "hello"), long, long)
+    records = records_of(recipe(), read(file, columns=CHAT), fast(CHATML))
+    assert (len(records), records.left_out) == (1, 2)
+    said = f"{file}: line 2: longer than a record of 64 tokens: left out, and 1 others"
+    assert [r.getMessage() for r in caplog.records] == [said]
+    assert "canary" not in caplog.text
 
 
 def test_a_pair_is_two_rows_of_one_unit_and_only_its_answers_are_counted(tmp_path):
