@@ -45,11 +45,22 @@ class Mailbox(Protocol):
 
 
 @runtime_checkable
+class Streaming(Protocol):
+    """Where letters may come over a stream, too."""
+
+    def answer_by(self, submit: "Submit", /) -> None:
+        """Be told what a letter is handed to, once: the desk, whatever its road."""
+
+
+@runtime_checkable
 class Resting(Protocol):
     """Where there is something to do between letters."""
 
     def rest(self) -> None:
         """Do what can wait until an answer is on its way."""
+
+
+Submit = Callable[[bytes], Future[bytes | None]]
 
 
 class Counts:
@@ -134,6 +145,8 @@ class Desk:
             self._closed(broken)
             self._turn_all_away()
             return
+        if isinstance(mailbox, Streaming):
+            mailbox.answer_by(self.submit)
         self.loaded.set()
         while True:
             sealed, answer = self._waiting.get()
@@ -185,7 +198,7 @@ def make_app(desk: Desk, grain_s: float = GRAIN_S) -> FastAPI:
             answer = await asyncio.shield(asyncio.wrap_future(desk.submit(sealed)))
         if answer is not None:
             return Response(answer, media_type="application/octet-stream")
-        await asyncio.sleep(_rest(time.monotonic() - begun, grain_s))
+        await asyncio.sleep(to_the_grain(time.monotonic() - begun, grain_s))
         return _silence()
 
     @app.exception_handler(HTTPException)
@@ -206,7 +219,7 @@ def _silence() -> Response:
     return Response(NO_ANSWER, status_code=SILENCE_STATUS, media_type="text/plain")
 
 
-def _rest(spent_s: float, grain_s: float) -> float:
+def to_the_grain(spent_s: float, grain_s: float = GRAIN_S) -> float:
     """Return how long to wait until `spent_s` is a whole number of grains, at least one."""
     return -spent_s % grain_s
 

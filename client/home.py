@@ -57,6 +57,11 @@ def no_adapters(name: str) -> Artefact:  # noqa: ARG001
     raise PeerError("no adapter of this name was trained here")
 
 
+def no_stream(stream: str, ticket: bytes, expires: int) -> None:  # noqa: ARG001
+    """Refuse: there is no road to dial on. Raises: PeerError."""
+    raise PeerError("no stream is dialled from here")
+
+
 def no_roster() -> Roster:
     """Refuse: there is no approved roster. Raises: RosterNotApproved."""
     raise RosterNotApproved("no roster has been approved here")
@@ -71,11 +76,11 @@ class House:
     `sums` holds the keys of secure sums; without it the house takes part in none. `adapters` are those that were
     trained at home, by name. `states` remember what training knows between letters. Of an adapter of a higher rank
     than `most_rank` only that much is trained here. `personal` is trained on top of `shared`, the adapter that the
-    last round began with, when the answer is on its way. `identity` is the home's public key, by which two homes of
-    one name on one ledger differ. With `unsafe_seed` the same letters get the same answers, which protects nothing;
-    the policy must allow it. `validation` is the share of records that no training sees. `left_out` documents had
-    nothing to train on, or too much for a record, when they were last made into records: the operator's to know, and
-    nobody else's.
+    last round began with, when the answer is on its way. `dial` opens a stream. `identity` is the home's public key,
+    by which two homes of one name on one ledger differ. With `unsafe_seed` the same letters get the same answers,
+    which protects nothing; the policy must allow it. `validation` is the share of records that no training sees.
+    `left_out` documents had nothing to train on, or too much for a record, when they were last made into records: the
+    operator's to know, and nobody else's.
     """
 
     member: MemberId
@@ -97,6 +102,7 @@ class House:
     validation: float = 0.0
     personal: Personal | None = None
     expert: ExpertSettings | None = None
+    dial: Callable[[str, bytes, int], None] = no_stream
     whole: Whole | None = field(default=None, init=False, repr=False)
     shared: tuple[Shape, NDArray[np.float32]] | None = field(default=None, init=False, repr=False)
     left_out: int | None = field(default=None, init=False, repr=False)

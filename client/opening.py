@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from client.daemon import Submit
 from client.data import edition
 from client.data import read as read_data
 from client.documents import Document
@@ -16,6 +17,7 @@ from client.mailbox import SqliteShelf
 from client.roster import approved_roster
 from client.settings import Settings, require_private
 from client.state import FolderStates
+from client.stream import Hub, Streams
 from privacy.config import ConfigError
 from privacy.ledger import Ledger
 from privacy.policy import Policy
@@ -40,10 +42,16 @@ class Opened:
     model_digest: str
     shelf: SqliteShelf
     house: House
+    hub: Hub
 
     def deliver(self, sealed: bytes, /) -> bytes:
         """Return the sealed answer; for the same letter again, the same bytes."""
         return self.mailbox.deliver(sealed)
+
+    def answer_by(self, submit: Submit, /) -> None:
+        """Let this home dial streams, whose letters go to `submit`."""
+        mailbox = self.mailbox
+        self.house.dial = Streams(self.hub, mailbox.me, mailbox.identity, submit).dial
 
     def rest(self) -> None:
         """Do what can wait until an answer is on its way."""
@@ -57,7 +65,7 @@ def open_home(folder: Folder, settings: Settings) -> Opened:
     identity, coordinator = identity_of(folder), _coordinator(folder, settings)
     evidence = replace(house.evidence(identity), remember=lambda head: shelf.remember(head.to_json()))
     mailbox = Mailbox(house.member, identity, coordinator, CATALOG, house.open, shelf, evidence)
-    return Opened(mailbox, house.base.digest, shelf, house)
+    return Opened(mailbox, house.base.digest, shelf, house, Hub(settings.coordinator.address, folder.ca, coordinator))
 
 
 def open_house(folder: Folder, settings: Settings) -> tuple[House, SqliteShelf]:

@@ -34,6 +34,9 @@ colluding = 1            # at least so many members of the crowd are taken to wo
 # A sum that failed because somebody went away may be tried again with those who are left, within a session. Every
 # attempt is charged; the difference of two sums is about whoever is in only one of them.
 attempts = 1             # one sum is tried at most so often
+# A stream, by which this home dials the coordinator for what takes many short letters, is an entry of its own:
+#     [[allow]]
+#     partner = the same, level = "logits", collaborations = ["stream"]
 # Each of these bounds more, if you take its # away:
 # epsilon = 2.0                     # this permission's share: all that it lets out costs at most so much
 # least_noise = 0.5                 # of every mechanism, in units of its sensitivity, before sampling amplifies it

@@ -83,6 +83,10 @@ class House(Protocol):
     def adapters(self) -> Callable[[str], Artefact]:
         """Return what reads an adapter that was trained at home. Raises: PeerError."""
 
+    @property
+    def dial(self) -> Callable[[str, bytes, int], None]:
+        """Return what dials a stream by its name, with a ticket, until a time. Raises: PeerError."""
+
     def account(self, budget: Budget) -> Account:
         """Return on whose budgets the data draws."""
 

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any
 
 from privacy.units import Level
+from protocols import stream
 from protocols.faults import LocalError
 from protocols.session import Coordinator, Member, MemberId
 from protocols.weights import average, extrapolate, merge, pooled, pretrain, search, soup
@@ -109,6 +110,15 @@ CATALOG: Mapping[str, Collaboration] = {
             pooled.STATES,
             pooled.BEGIN,
             pooled.coordinate,
+        ),
+        Collaboration(
+            stream.NAME,
+            Level.LOGITS,
+            Stage.INFERENCE,
+            stream.WIRE,
+            stream.STATES,
+            stream.BEGIN,
+            stream.coordinate,
         ),
     )
 }

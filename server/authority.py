@@ -34,6 +34,11 @@ class Issued:
         return "Issued(...)"
 
 
+def fingerprint(certificate_pem: bytes) -> bytes:
+    """Return the SHA-256 of the first certificate in PEM, as who is shown it takes it."""
+    return x509.load_pem_x509_certificates(certificate_pem)[0].fingerprint(hashes.SHA256())
+
+
 def make_ca() -> Issued:
     """Make a certificate authority that may sign server certificates and nothing below them."""
     key = ec.generate_private_key(ec.SECP256R1())

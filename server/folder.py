@@ -149,6 +149,11 @@ class Folder:
         return self.root / "runs"
 
     @property
+    def streams(self) -> Path:
+        """Return the folder with a file for each open stream; they hold tickets."""
+        return self.root / "streams"
+
+    @property
     def control_socket(self) -> Path:
         """Return the Unix socket of the control service."""
         return self.root / "run" / "control.sock"

@@ -15,12 +15,14 @@ from typing import Any
 import httpx
 
 from protocols.carriers.flower_road import ENROL_PATH
+from protocols.carriers.stream_road import PATH as STREAM_PATH
 from server.enrolment import LARGEST, Reply
 
 Scope = MutableMapping[str, Any]  # ASGI
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Enrol = Callable[[bytes], Awaitable[Reply]]
+Stream = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LARGEST_BODY = 64 * 2**20  # Flower sends arrays in chunks of 5 MB
 PATIENCE_S = 30.0  # between two pieces of a body
@@ -47,9 +49,12 @@ class Front:
     Trusts:  the SuperLink to authenticate SuperNodes by key on the fleet routes.
     """
 
-    def __init__(self, superlink: httpx.AsyncClient, enrol: Enrol, largest: int = LARGEST_BODY) -> None:
+    def __init__(
+        self, superlink: httpx.AsyncClient, enrol: Enrol, largest: int = LARGEST_BODY, stream: Stream | None = None
+    ) -> None:
         self._superlink = superlink
         self._enrol = enrol
+        self._stream = stream
         self._largest = largest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +62,7 @@ class Front:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
+            await self._dialled(scope, receive, send)
         elif scope["type"] == "http":
             try:
                 await self._route(scope, receive, send)
@@ -72,6 +77,13 @@ class Front:
             await send({"type": f"{event['type']}.complete"})
         await self._superlink.aclose()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _dialled(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a WebSocket to the hub; there is one path for it, and it has one spelling."""
+        if self._stream is None or scope.get("raw_path") != STREAM_PATH.encode() or scope.get("query_string"):
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await self._stream(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, asked = scope.get("raw_path") or b"", (scope["method"], bool(scope.get("query_string")))

@@ -6,7 +6,7 @@ Not on the public address: members reach the front and nothing else.
 import asyncio
 from collections.abc import Callable
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse
 
 from server.runs import BadOrder, Runs, State, UnknownRun, plain
@@ -16,9 +16,13 @@ from server.superlink import SuperLink, Unreachable
 LARGEST_ORDER = 1024 * 2**20
 
 
-def service(store: Store, runs: Runs, superlink: SuperLink, ready: Callable[[], bool]) -> FastAPI:
-    """Return the ASGI application of the control socket."""
+def service(
+    store: Store, runs: Runs, superlink: SuperLink, ready: Callable[[], bool], streams: APIRouter | None = None
+) -> FastAPI:
+    """Return the ASGI application of the control socket; `streams` are its routes to the hub."""
     app = FastAPI(title="Parley coordinator", docs_url=None, redoc_url=None, openapi_url=None)
+    if streams is not None:
+        app.include_router(streams)
 
     @app.get("/status")
     def status() -> dict[str, object]:

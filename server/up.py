@@ -17,17 +17,24 @@ from types import TracebackType
 
 import httpx
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 
 from privacy.config import ConfigError
 from protocols.carriers import processes
 from protocols.carriers.processes import Child
-from server import superlink
+from protocols.carriers.stream_road import MOST_FRAME_BYTES
+from server import authority, superlink
 from server.enrolment import LATER, Reply, enrol
 from server.folder import Address, Folder
 from server.front import Front
+from server.hub import MOST_CONNECTED, Hub
+from server.openings import Openings
+from server.road import MOST_BYTES
 from server.runs import Runs
 from server.service import service
 from server.store import Store
+from server.streams import streams
 from server.superlink import SuperLink, Unreachable
 
 log = logging.getLogger("parley.coordinator")
@@ -49,6 +56,7 @@ class Coordinator:
         self._port = superlink.free_port()
         self.superlink = SuperLink(folder, self._port)
         self.runs = Runs(folder, self.store, self.superlink)
+        self._hub: Hub | None = None
         self._children: list[Child] = []
         self._servers: list[Server] = []
         self._held = contextlib.ExitStack()
@@ -118,20 +126,25 @@ class Coordinator:
 
     def _serve(self, public: socket.socket) -> None:
         certificate, key = self.folder.server_certificate, self.folder.server_key
-        self._servers.append(Server(self._front, public, certificate, key))
-        control = service(self.store, self.runs, self.superlink, self._ready.is_set)
-        self._servers.append(Server(lambda: control, _unix(self.folder.control_socket)))
+        openings = Openings(self.folder.streams)
+        front = lambda: self._front(openings)  # noqa: E731
+        self._servers.append(Server(front, public, certificate, key, MOST_FRAME_BYTES))
+        routes = streams(self.store, openings, lambda: self._hub)
+        control = service(self.store, self.runs, self.superlink, self._ready.is_set, routes)
+        self._servers.append(Server(lambda: control, _unix(self.folder.control_socket), largest_frame=MOST_BYTES))
         for server in self._servers:
             server.start()
 
-    def _front(self) -> Front:
+    def _front(self, openings: Openings) -> Front:
         upstream = httpx.AsyncClient(
             base_url=f"https://{self.superlink.address}",
             verify=superlink.tls(self.folder),
             trust_env=False,
             timeout=httpx.Timeout(120.0, connect=5.0),
         )
-        return Front(upstream, self._enrol)
+        shown = authority.fingerprint(self.folder.server_certificate.read_bytes())
+        self._hub = Hub(openings, self.folder.identity(), shown)
+        return Front(upstream, self._enrol, stream=self._hub)
 
     async def _enrol(self, request: bytes) -> Reply:
         try:
@@ -141,7 +154,10 @@ class Coordinator:
 
 
 class Server:
-    """Serve the application that `make` returns on one bound socket, in a thread and event loop of its own."""
+    """Serve the application that `make` returns on one bound socket, in a thread and event loop of its own.
+
+    With a `largest_frame` it takes WebSockets, whose messages are no longer than that.
+    """
 
     def __init__(
         self,
@@ -149,6 +165,7 @@ class Server:
         bound: socket.socket,
         certificate: Path | None = None,
         key: Path | None = None,
+        largest_frame: int = 0,
     ) -> None:
         self._bound = bound
         self._server = uvicorn.Server(
@@ -156,13 +173,16 @@ class Server:
                 make,
                 factory=True,  # called within the event loop
                 http="h11",
-                ws="none",
+                ws=_WebSocket if largest_frame else "none",
+                ws_max_size=largest_frame,
+                ws_per_message_deflate=False,
                 lifespan="auto",
                 log_config=None,
+                log_level="warning",  # it would write down frames at one level, and addresses at another
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=256,
+                limit_concurrency=256 + (MOST_CONNECTED if largest_frame else 0),  # streams stay
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=3,
                 h11_max_incomplete_event_size=32_768,
@@ -182,6 +202,17 @@ class Server:
         if self._thread.is_alive():
             self._thread.join(5.0)
         self._bound.close()
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    """Be uvicorn's WebSocket, which would break off the server's shutdown at a connection that is closing already."""
+
+    def shutdown(self) -> None:
+        """Hang up."""
+        try:
+            super().shutdown()
+        except InvalidState:
+            self.transport.close()
 
 
 def _bound(folder: Folder) -> socket.socket:

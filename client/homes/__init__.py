@@ -6,6 +6,7 @@ from client.homes.average import AverageVisit
 from client.homes.merge import MergeVisit
 from client.homes.pooled import PooledVisit
 from client.homes.pretrain import PretrainVisit
+from client.homes.stream import StreamVisit
 from client.homes.utility import UtilityVisit
 from client.visit import Visit
 
@@ -17,4 +18,5 @@ VISITS: Mapping[str, type[Visit]] = {
     "pretrain": PretrainVisit,
     "search": UtilityVisit,
     "soup": UtilityVisit,
+    "stream": StreamVisit,
 }

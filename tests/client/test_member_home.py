@@ -325,3 +325,21 @@ def test_no_norm_is_sought_where_no_gradient_is_clipped(make_house: MakeHouse, r
     without = replace(recipe, target_quantile=0.5, epsilon=None)
     with pytest.raises(PeerError, match="no gradients that are clipped"):
         training(house, house.account(house.policy().budget), without, 0, zeros(recipe))
+
+
+def test_a_home_whose_policy_allows_no_stream_dials_none(make_house: MakeHouse) -> None:
+    dialled: list[str] = []
+    stream = occasion(collaboration="stream", level=Level.LOGITS)
+    streams = Permission(PARTNER, Level.LOGITS, ("stream",), smallest_crowd=3)
+    house = make_house(dial=lambda name, *_: dialled.append(name))
+    with pytest.raises(LevelForbidden):
+        house.open(stream).dial("5" * 32, bytes(32), 2**32)
+    allowed = make_house(Policy(1, BUDGET, (ALLOWED, streams)), dial=lambda name, *_: dialled.append(name))
+    with pytest.raises(CrowdTooSmall):
+        allowed.open(replace(stream, crowd=2)).dial("5" * 32, bytes(32), 2**32)
+    assert dialled == []
+    assert allowed.open(stream).dial("5" * 32, bytes(32), 2**32).value.stream == "5" * 32
+    assert dialled == ["5" * 32]
+    assert charges(allowed) == 0
+    with pytest.raises(PeerError):  # a house without a road
+        make_house(Policy(1, BUDGET, (streams,))).open(stream).dial("5" * 32, bytes(32), 2**32)

@@ -21,6 +21,7 @@ from protocols.faults import Abort, LocalError, PeerError, WireError
 from protocols.post import Letter, seal
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId
+from protocols.stream import Tickets
 from protocols.weights import average
 from protocols.weights.extrapolate import Extrapolate
 from protocols.weights.merge import Merge, MergePlan, Method, Protection
@@ -40,8 +41,10 @@ TASKS = {
     "pooled": lambda: pool_task(rounds=2),
     "soup": lambda: Soup(trial(evaluations=3), 2, TERMS, CORNERS),
     "search": lambda: Search(trial(evaluations=3), 2, TERMS, CORNERS, SearchMethod.EVOLUTION, 5),
+    "stream": lambda: Tickets("5" * 32, (b"t" * 32,) * 3, 2**32),
     "extrapolate": lambda: Extrapolate(trial(evaluations=1), 2, TERMS, CORNERS[:2], (0.3, 0.5)),
 }
+FREE = {"stream"}  # what lets out nothing of the data, and charges nothing
 CANARY = 0.123456789123
 
 
@@ -141,7 +144,8 @@ def test_every_message_survives_the_wire_and_no_truncation_does(entry, data):
 def test_a_session_ends_in_a_result_and_charges_before_it_answers(entry, tmp_path):
     there = village(tmp_path, 3)
     assert isinstance(there.run(TASKS[entry.name](), collaboration=entry.name), Message)
-    assert all(list(h.ledger.entries()) for h in there.houses.values())
+    assert all(bool(list(h.ledger.entries())) is (entry.name not in FREE) for h in there.houses.values())
+    assert all('"said"' in "".join(h.ledger.lines()) for h in there.houses.values())
 
 
 @pytest.mark.parametrize("first", range(3))

@@ -1,6 +1,7 @@
 """Real members in one process for the tests: mailboxes, homes with a gate, and a road between them."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from protocols.secure_sum.session import Place
 from protocols.secure_sum.sums import Sums
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId, drive
+from protocols.stream import Dialling
 from protocols.weights import average, merge, pooled, utility
 from protocols.weights.average import Average
 from protocols.weights.blending import agreeing, trimmed
@@ -134,6 +136,7 @@ class House:
     identity: Identity = field(default_factory=Identity.generate)
     shelf: MemoryShelf = field(default_factory=MemoryShelf)
     opened: list[Occasion] = field(default_factory=list)
+    dial: Callable[[str, bytes, int], None] = lambda *_: None
 
     def __post_init__(self) -> None:
         permission = Permission(
@@ -144,11 +147,12 @@ class House:
             self.noise_multiplier == 0,
             unsafe_plain_sum=True,
         )
+        streams = Permission(str(COORDINATOR.public), Level.LOGITS, ("stream",))
         self.sums = Sums(self.identity, time.time)
         self.roster = Roster(((self.name, self.identity.public),))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(self.folder / "ledger.db")
-        self.gate = Gate(Policy(1, BUDGET, (permission,)), self.ledger, SystemRandomness())
+        self.gate = Gate(Policy(1, BUDGET, (permission, streams)), self.ledger, SystemRandomness())
         self.account = Account(f"data of {self.name}", BUDGET)
 
     @property
@@ -174,6 +178,10 @@ class Room:
     def close(self):
         self.house.sums.leave(self.occasion.session)
         return self.say(lambda: b"")
+
+    def dial(self, stream: str, ticket: bytes, expires: int):
+        self.house.dial(stream, ticket, expires)
+        return self.say(lambda: Dialling(stream))
 
     def introduce(self, terms: Terms):
         house, occasion = self.house, self.occasion
