@@ -103,7 +103,7 @@ class Ledger:
     def paid_for(self, artefact: str) -> DpEvent:
         """Return the event that was charged for what has this digest. Raises: Refused if none was."""
         with self._read() as db:
-            return from_json(derived.paid_for(db, artefact)[1])
+            return from_json(derived.paid_for(db, artefact)["event"])
 
     def derive(self, account: Account, occasion: Occasion, artefact: str, limits: Limits = NO_LIMITS) -> Receipt:
         """Write down that something made of what was charged before leaves; nothing is charged. Raises: Refused."""

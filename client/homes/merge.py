@@ -15,6 +15,7 @@ from privacy.artefact import Artefact
 from privacy.config import ConfigError, build
 from privacy.gate import Disclosed, Released
 from privacy.randomness import Randomness
+from privacy.refusal import CrowdTooSmall
 from privacy.units import Relation, Unit
 from protocols.faults import PeerError
 from protocols.secure_sum.messages import Request, Slip, Upload
@@ -92,10 +93,18 @@ class MergeVisit(Visit):
             query=step,
             noise=noise,
             spec=lambda terms, members: plan.spec(terms, members, step),
-            make=lambda begun: _masked(combining, begun),
+            make=lambda begun: self._made(combining, begun, request),
             times=1,
         )
         return self.add(summand, request, slips)
+
+    def _made(self, combining: Combining, begun: Begun, request: Request) -> Masked | MaskedDerivation | MaskedShare:
+        """Return what the gate draws, unless a sum without noise would be little but this home's own adapter."""
+        plan, least = combining.plan, begun.terms.smallest_crowd
+        hidden = plan.hidden_among(self.place.me, request.members)
+        if plan.protection is Protection.NONE and hidden < least:
+            raise CrowdTooSmall(f"weights by which {hidden} members hide an adapter, {least} needed")
+        return _masked(combining, begun)
 
     def _fitting(self, plan: MergePlan) -> Artefact:
         """Return the adapter of that name, if it fits the plan. Raises: PeerError."""
@@ -107,6 +116,8 @@ class MergeVisit(Visit):
             widths = tuple((slot.outputs, slot.inputs) for slot in layout.slots)
             if widths != tuple(zip(plan.outputs, plan.inputs, strict=True)):
                 raise PeerError("an adapter of other target modules or widths than the plan's")
+            if plan.width > max(map(min, widths)):
+                raise PeerError("a sketch wider than any rank could be")  # it would fill the memory
         elif layout.digest != plan.layout or layout.size != plan.length:
             raise PeerError("an adapter of another layout than the plan's: its A may differ, and needs a sketch")
         return artefact

@@ -9,6 +9,7 @@ import json
 import sqlite3
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from privacy.accounting.accountant import ZERO
 from privacy.books.accounts import Account, add_to_share, found_or_opened, require_rate, share_of, whose
@@ -59,13 +60,13 @@ def tie(book: Book, occasion: Occasion, artefact: str) -> int:
     return book.append("derived", fields, _ARTEFACT, occasion.key, paid.share)
 
 
-def paid_for(db: sqlite3.Connection, artefact: str) -> tuple[int, str]:
-    """Return the number of the line that was charged for this artefact, and its event. Raises: Refused."""
+def paid_for(db: sqlite3.Connection, artefact: str) -> dict[str, Any]:
+    """Return the line that was charged for this artefact. Raises: Refused."""
     row = db.execute(_TIED, (artefact,)).fetchone()
     if row is None:
         raise Refused("nothing was charged for this: it is not what was drawn here, or it was changed")
-    charged = json.loads(row[1])
-    return int(charged["seq"]), str(charged["event"])
+    charged: dict[str, Any] = json.loads(row[1])
+    return charged
 
 
 def derive(book: Book, derived: Derived) -> Receipt | NotApproved:
@@ -76,7 +77,10 @@ def derive(book: Book, derived: Derived) -> Receipt | NotApproved:
     """
     occasion = derived.occasion
     slots = filled(book.db, *occasion.key)
-    seq, event = paid_for(book.db, derived.artefact)
+    charged, budget = paid_for(book.db, derived.artefact), derived.account.budget
+    seq, event = int(charged["seq"]), str(charged["event"])
+    if (charged["unit"], charged["relation"]) != (budget.unit.value, budget.relation.value):
+        raise Refused(f"it was charged per {charged['unit']}, and the budget is per {budget.unit.value} now")
     fields = common(occasion) | {"account": derived.account.dataset, "artefact": derived.artefact, "of": seq}
     if _EMITTED in slots:
         raise Refused("an answer has left on this occasion: another would be a second look at the data")

@@ -14,7 +14,8 @@ what is made of it is post-processing, and the ledger derives it from that charg
 by noise that only the sum has in full, or it is a disclosure, by name.
 
 Learns:  the coordinator: one or two sums over the members' adapters, and who answered. Members: the elected signs, or
-         a basis of the sum's range. Nobody: one member's adapter, or which entries it kept.
+         a basis of the sum's range. Nobody: one member's adapter, or which entries it kept. But where adapters are
+         thinned (TIES, DARE) an entry of the sum is often one member's own, though not whose; TIES's count says so.
 Trusts:  that only sums are seen, and privacy of whole members: no more than terms.colluding members work with the
          coordinator. For what was noised in training, nobody. For the result: everybody.
 Cites:   Ilharco et al. 2023 (task arithmetic); Yadav et al. 2023 (TIES); Yu et al. 2024 (DARE); for sketches of
@@ -48,6 +49,7 @@ if TYPE_CHECKING:  # a coordinator needs no accountant, and starts seconds soone
     from privacy.cleared import Cleared, Disclosed, Released, Said
 
 Vector = NDArray[np.float32]
+_LIGHTEST = 10.0  # times lighter than an adapter another may be, and still hide it
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}").fullmatch
 
 
@@ -105,6 +107,8 @@ class MergePlan(Message):
             raise ValueError("length, density or seed out of range")
         if not (0 < self.bound < 1e6 and math.isfinite(self.scale)):
             raise ValueError("bound or scale out of range")
+        if self.method is Method.TIES and self.bound < 1:
+            raise ValueError("bound: expected at least 1 with ties, whose counts are cut off there too")
         if len(self.members) != len(self.weights) or not all(0 < w <= 1 for w in self.weights):
             raise ValueError("weights: expected one above 0 and at most 1 for each member")
         sketched, widths = self.method is Method.SKETCH, (*self.outputs, *self.inputs)
@@ -141,6 +145,13 @@ class MergePlan(Message):
     def weight(self, member: str) -> float:
         """Return a member's weight."""
         return dict(zip(self.members, self.weights, strict=True)).get(member, 0.0) if self.members else 1.0
+
+    def hidden_among(self, member: str, members: Sequence[str]) -> int:
+        """Return how many of these a member's adapter is hidden among, itself included: those that weigh enough.
+
+        With a weight of nearly nothing at the others', their sum would be the one adapter.
+        """
+        return sum(self.weight(other) >= self.weight(member) / _LIGHTEST for other in members)
 
     def spec(self, terms: Terms, members: int, step: int) -> FixedPoint:
         """Return how summands become words. Raises: ValueError if the words are too narrow."""

@@ -61,7 +61,7 @@ class MergeRun(AverageRun):
         in_sum = recipe.noise_multiplier is not None
         alone = Protection.NONE if recipe.epsilon is None else Protection.TRAINING
         try:
-            return MergePlan(
+            plan = MergePlan(
                 base=recipe.base,
                 adapter=table.adapter,
                 method=table.method,
@@ -79,6 +79,12 @@ class MergeRun(AverageRun):
             )
         except ValueError as wrong:
             raise ConfigError("experiment", "merge", str(wrong)) from None
+        least = experiment.terms.smallest_crowd if experiment.terms else 0
+        for name in names if plan.protection is Protection.NONE else ():
+            if plan.hidden_among(name, names) < least:
+                said = f"no noise, and fewer than {least} members weigh a tenth of it or more: it would not be hidden"
+                raise ConfigError("experiment", f"members.{name}.weight", said)
+        return plan
 
     def prepare(self, experiment: Experiment, village: Village, folder: Path) -> None:
         """Train every member's adapter in its home, as `parley member train` does. Raises: Refused."""

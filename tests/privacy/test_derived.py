@@ -17,7 +17,7 @@ from privacy.policy import Budget, Permission, Policy
 from privacy.randomness import SystemRandomness
 from privacy.refusal import CrowdTooSmall, LevelForbidden, NotApproved, RateExceeded, Refused
 from privacy.trail import line
-from privacy.units import Level
+from privacy.units import Level, Relation, Unit
 
 BUDGET = Budget(epsilon=4.0, delta=1e-5)
 ACCOUNT = Account("data", BUDGET)
@@ -159,6 +159,18 @@ def test_the_policy_is_asked_as_for_any_other_release(ledger, kept):
         with pytest.raises(fault):
             gate(ledger, **changes).derive(Doubled(kept), ACCOUNT, asked())
     gate(ledger, least_noise=3.5).derive(Doubled(kept), ACCOUNT, asked())
+
+
+@pytest.mark.parametrize(
+    ("unit", "relation"), [(Unit.GROUP, Relation.ADD_OR_REMOVE), (Unit.MEMBER, Relation.ZERO_OUT)]
+)
+def test_what_was_charged_per_record_does_not_leave_under_a_policy_that_promises_more(ledger, kept, unit, relation):
+    budget = replace(BUDGET, unit=unit, relation=relation)  # edited after the adapter was trained
+    edited = Policy(1, budget, gate(ledger).policy.allow)
+    with pytest.raises(Refused, match=f"was charged per record, and the budget is per {unit.value}"):
+        Gate(edited, ledger, SystemRandomness()).derive(Doubled(kept), Account("data", budget), asked())
+    assert len(lines(ledger, "derived")) == 1
+    gate(ledger).derive(Doubled(kept), Account("renamed", BUDGET), asked())
 
 
 def test_a_partner_with_a_share_of_epsilon_gets_nothing_that_was_charged_to_no_share(ledger, kept):

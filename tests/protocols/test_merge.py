@@ -169,3 +169,9 @@ def test_a_plan_that_cannot_be_is_not_made(change):
 def test_a_task_of_another_kind_is_our_bug():
     with pytest.raises(LocalError):
         next(coordinate([MemberId("a")], Apart(0)))
+
+
+def test_a_bound_that_would_cut_the_counts_of_ties_is_refused():
+    with pytest.raises(ValueError, match="bound: expected at least 1"):
+        plan(Method.TIES, bound=0.5)
+    assert plan(Method.DARE, bound=0.5).bound == 0.5

@@ -13,7 +13,7 @@ from client.declared import declare
 from client.kept import Exercise, LoraSettings, PrivacySettings, StepSettings, train
 from client.model import load_base
 from privacy.config import ConfigError
-from privacy.refusal import BudgetExceeded, Refused
+from privacy.refusal import BudgetExceeded, CrowdTooSmall, Refused
 from privacy.units import Unit
 from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
@@ -21,6 +21,7 @@ from protocols.faults import Abort, PeerError
 from protocols.session import drive
 from protocols.weights.blending import trimmed
 from protocols.weights.merge import Merge, MergePlan, Method, Protection
+from simulations.collaborations.merge import MergeRun
 from simulations.engine import settle, simulate
 from simulations.experiment import PrivacyTable, load_experiment
 from simulations.plan import make_plan
@@ -238,3 +239,53 @@ def test_what_the_budget_has_no_room_for_is_not_trained(village, tmp_path):
         train(house, "second", wide, tmp_path / "ash")
     assert not (tmp_path / "ash" / "second").exists()
     assert house.policy().allow[0].partner != "home"
+
+
+def test_a_sketch_wider_than_any_rank_could_be_is_refused_before_it_fills_the_memory(village, terms, tmp_path):
+    layout, why = taught(village, tmp_path)["ash"][0], []
+    outputs, inputs = tuple(s.outputs for s in layout.slots), tuple(s.inputs for s in layout.slots)
+    plan = replace(
+        plan_of(layout, base_of(village)),
+        method=Method.SKETCH, layout="", width=1000, outputs=outputs, inputs=inputs, seed=5,
+    )  # fmt: skip
+    with pytest.raises(Abort):
+        run(village, plan, terms, why)
+    assert "a sketch wider than" in str(why[0])
+    assert all(len(lines(v, "derived")) == 1 for v in village.villagers.values())
+
+
+@pytest.mark.parametrize(
+    ("weights", "merged"), [((1.0, 1e-9, 1e-9), False), ((1.0, 0.9, 0.05), False), ((1.0, 0.5, 0.2), True)]
+)
+def test_weights_that_leave_one_adapter_alone_in_a_sum_without_noise_are_refused(
+    village, terms, tmp_path, weights, merged
+):
+    layout, vector = taught(village, tmp_path, [replace(EXERCISE, privacy=None)] * 3)["ash"]
+    for villager in village.villagers.values():
+        policy = villager.house.policy()
+        allow = tuple(replace(p, unsafe_without_noise=True) for p in policy.allow)
+        laxer = replace(policy, allow=allow)
+        villager.house.policy = lambda policy=laxer: policy
+    plan, why = plan_of(layout, base_of(village), protection=Protection.NONE), []
+    plan = replace(plan, members=tuple(village.members), weights=weights)
+    if merged:
+        assert run(village, plan, terms).answered == (3,)
+        return
+    with pytest.raises(Abort):  # else with the first weights the sum is ash's adapter, to nine digits
+        made = run(village, plan, terms, why)
+        assert not np.allclose(made.adapter * sum(weights), vector, atol=1e-6)
+    assert isinstance(why[0], CrowdTooSmall)
+    assert lines(village.villagers["ash"], "disclosed") == []
+
+
+def test_weights_that_would_leave_an_adapter_alone_are_refused_by_key_before_anything_is_trained(experiment_file):
+    experiment = load_experiment(experiment_file)
+    bare = PrivacyTable(epsilon=None, unsafe_without_noise=True)
+    members = tuple(replace(m, weight=0.01 if m.name != "ash" else 1.0) for m in experiment.members)
+    merging = replace(experiment.collaboration, name="merge")
+    experiment = replace(experiment, collaboration=merging, privacy=bare, members=members)
+    base = load_base(experiment.model_path)
+    with pytest.raises(ConfigError, match=r"members\.ash\.weight: no noise, and fewer than 3 members"):
+        MergeRun().merging(experiment, base)
+    noised = replace(experiment, privacy=PrivacyTable(epsilon=8.0))
+    assert MergeRun().merging(noised, base).protection is Protection.TRAINING
