@@ -28,6 +28,7 @@ from client.settings import ExpertSettings
 from client.state import MemoryStates, States
 from client.training.clipping import Clipper
 from client.training.objectives import loss_of
+from client.training.running import AS_IT_IS, Running
 from client.training.whole import Whole
 from client.validation import set_apart
 from client.visit import Visit
@@ -80,7 +81,7 @@ class House:
     by which two homes of one name on one ledger differ. With `unsafe_seed` the same letters get the same answers,
     which protects nothing; the policy must allow it. `validation` is the share of records that no training sees.
     `left_out` documents had nothing to train on, or too much for a record, when they were last made into records: the
-    operator's to know, and nobody else's.
+    operator's to know, and nobody else's. `running` says how the model is run when it trains.
     """
 
     member: MemberId
@@ -98,6 +99,7 @@ class House:
     sums: Sums | None = None
     adapters: Callable[[str], Artefact] = no_adapters
     most_rank: int | None = None
+    running: Running = AS_IT_IS
     states: States = field(default_factory=MemoryStates)
     validation: float = 0.0
     personal: Personal | None = None
@@ -201,7 +203,7 @@ class House:
         heard, self.shared = self.shared, None
         if self.personal is not None and heard is not None:
             recipe, adapter = heard
-            self.personal.train(self.fit(recipe), adapter, self.threads)
+            self.personal.train(self.fit(recipe), adapter, self.threads, self.running)
 
     def close(self) -> None:
         """Give the model back as it was, and close the ledger."""
@@ -219,7 +221,7 @@ class House:
         if (recipe.objective, beta) in self._apart:
             return
         zeros = np.zeros(recipe.length)
-        clipper = Clipper(adapted, None, 1, loss_of(recipe.objective, beta, zeros))
+        clipper = Clipper(adapted, None, 1, loss_of(recipe.objective, beta, zeros), running=self.running)
         paired = recipe.objective is Objective.PREFERENCE
         clipper.check_isolation(zeros, recipe.record_tokens, paired=paired)
         self._apart.add((recipe.objective, beta))

@@ -18,12 +18,14 @@ from client.roster import approved_roster
 from client.settings import Settings, require_private
 from client.state import FolderStates
 from client.stream import Hub, Streams
+from client.training.ways import Checkpointing
 from privacy.config import ConfigError
 from privacy.ledger import Ledger
 from privacy.policy import Policy
 from privacy.refusal import LedgerUnavailable, RolledBack
 from privacy.trail import SignedHead
 from protocols.catalog import CATALOG
+from protocols.faults import LocalError
 from protocols.keys import Identity, PublicKey
 from protocols.post import Mailbox
 from protocols.roster import Roster
@@ -32,6 +34,8 @@ from protocols.session import MemberId
 
 if TYPE_CHECKING:
     from client.home import House
+    from client.model import Base
+    from client.training.running import Running
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +96,10 @@ def open_house(folder: Folder, settings: Settings) -> tuple[House, SqliteShelf]:
     from client.personal import Personal
 
     disable_progress_bar()
+    base = load_base(model.name, dtype=model.dtype.value, bits=model.bits)
     return House(
         member=MemberId(settings.member),
-        base=load_base(model.name, dtype=model.dtype.value, bits=model.bits),
+        base=base,
         documents=read,
         declared=data.declared,
         policy=lambda: notes.policy(folder),
@@ -108,11 +113,25 @@ def open_house(folder: Folder, settings: Settings) -> tuple[House, SqliteShelf]:
         sums=Sums(identity, time.time),
         adapters=lambda name: read_artefact(folder.adapters, name),
         most_rank=settings.lora.most_rank,
+        running=_running(folder, settings, base),
         states=FolderStates(folder.state),
         validation=data.validation,
         personal=None if own is None else Personal(own, folder.personal, settings.member),
         expert=settings.expert,
     ), shelf
+
+
+def _running(folder: Folder, settings: Settings, base: Base) -> Running:
+    """Return how the model is run when it trains. Raises: ConfigError if this one cannot be."""
+    from client.training.running import Running, again
+
+    asked = settings.training
+    if asked.checkpointing is not Checkpointing.OFF:
+        try:
+            again(base.model)
+        except LocalError as wrong:  # found in the middle of a round it would have been charged
+            raise ConfigError(folder.settings, "training.checkpointing", str(wrong)) from None
+    return Running(asked.checkpointing, asked.precision)
 
 
 @dataclass(slots=True)

@@ -29,6 +29,7 @@ from client.folder import make_private_folder
 from client.model import Base, layout_of
 from client.settings import PersonalSettings
 from client.training.clipping import record_losses, torch_threads
+from client.training.running import AS_IT_IS, Running
 from privacy.config import ConfigError
 
 Vector = NDArray[np.float32]
@@ -56,7 +57,7 @@ class Personal:
             return np.zeros(layout.size, np.float32)
         return load(self.folder, layout)[1]
 
-    def train(self, fitted: Fitted, shared: Vector, threads: int) -> None:
+    def train(self, fitted: Fitted, shared: Vector, threads: int, running: Running = AS_IT_IS) -> None:
         """Train some steps on top of `shared` (the fitted adapter's vector), and save what came of it.
 
         The fitted model is left as it was: nothing of this is in it afterwards.
@@ -69,17 +70,18 @@ class Personal:
         before = adapted.get()
         adapted.set(shared)
         try:
-            with torch_threads(threads), beside(adapted.base, layout, pairs):
-                self._steps(adapted.base, records, pairs)
+            with torch_threads(threads), beside(adapted.base, layout, pairs), running.layers(adapted.base.model):
+                self._steps(adapted.base, records, pairs, running)
         finally:
             adapted.set(before)
         self._save(layout, _vector(layout, pairs), adapted.base)
 
-    def _steps(self, base: Base, records: Records, pairs: Pairs) -> None:
+    def _steps(self, base: Base, records: Records, pairs: Pairs, running: Running) -> None:
         """Take the steps of AdamW; a step whose gradient is no number is left out."""
         own, device = self.settings, next(iter(pairs.values()))[0].device
         trained = [matrix.requires_grad_(True) for pair in pairs.values() for matrix in pair]
         rule = torch.optim.AdamW(trained, lr=own.learning_rate, weight_decay=0.0)
+        scale = running.loss_scale(base.model)
         dealt = np.random.default_rng().permuted(np.arange(len(records)))  # it never leaves: any randomness will do
         for step in range(own.steps):
             rows = np.take(dealt, np.arange(step * own.batch_size, (step + 1) * own.batch_size), mode="wrap")
@@ -87,8 +89,11 @@ class Personal:
             length = int(part.lengths.max())
             tokens = torch.from_numpy(part.tokens[:, :length].astype(np.int64)).to(device)
             counted = None if part.counted is None else torch.from_numpy(part.counted[:, :length]).to(device)
-            losses = record_losses(base.model, tokens, torch.from_numpy(part.lengths).to(device), counted)
-            losses.mean().backward()
+            with running.forward(device):
+                losses = record_losses(base.model, tokens, torch.from_numpy(part.lengths).to(device), counted)
+            (losses.mean() * scale).backward()
+            for matrix in trained:
+                matrix.grad /= scale
             if all(bool(torch.isfinite(matrix.grad).all()) for matrix in trained):
                 rule.step()
             rule.zero_grad()

@@ -11,6 +11,7 @@ from client.data import Format
 from client.declared import Declared
 from client.documents import Columns, Content
 from client.invitation import is_address, is_name
+from client.training.ways import Checkpointing, Precision
 from privacy.config import ConfigError, read_config
 
 LOOPBACK = "127.0.0.1"
@@ -156,6 +157,17 @@ class ExpertSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """Say how this home runs its model when it trains: with less memory for more time, or in lower precision.
+
+    Nobody else need know: a record's gradient is the same but for rounding. Scores of candidates are not concerned.
+    """
+
+    checkpointing: Checkpointing = Checkpointing.OFF
+    precision: Precision = Precision.OWN
+
+
+@dataclass(frozen=True, slots=True)
 class DoorSettings:
     """Say where the daemon's socket is, and which group besides the owner may open it."""
 
@@ -189,6 +201,7 @@ class Settings:
     door: DoorSettings = DoorSettings()
     page: PageSettings = PageSettings()
     lora: LoraSettings = LoraSettings()
+    training: TrainingSettings = TrainingSettings()
     unsafe_seed: int | None = None
     personal: PersonalSettings | None = None
     expert: ExpertSettings | None = None
@@ -275,6 +288,7 @@ declared_tokens = {data.declared_tokens}
 {_personal(settings.personal)}
 {_expert(settings.expert)}
 {_lora(settings.lora)}
+{_training(settings.training)}
 {_door(settings)}
 {_page(settings.page)}"""
 
@@ -369,6 +383,21 @@ def _lora(lora: LoraSettings) -> str:
     """Return the table of the adapter, commented out where nothing was chosen."""
     lines = ("[lora]  # train no more of an adapter than this rank:", f"most_rank = {lora.most_rank or 4}")
     return "".join(f"{'# ' * (lora.most_rank is None)}{line}\n" for line in lines)
+
+
+def _training(training: TrainingSettings) -> str:
+    """Return the table of how the model is run, commented out where nothing was chosen."""
+    checkpointing, precision = training.checkpointing, training.precision
+    again = checkpointing is not Checkpointing.OFF
+    lowered = precision is not Precision.OWN
+    way = checkpointing if again else Checkpointing.NON_REENTRANT
+    numbers = precision if lowered else Precision.BFLOAT16
+    lines = (
+        (again or lowered, "[training]  # how the model is run when it trains here; nobody else need know:"),
+        (again, f"checkpointing = {_toml(way.value)}  # or reentrant: layers are run twice, for much less memory"),
+        (lowered, f"precision = {_toml(numbers.value)}  # or float16, of products; gradients stay float32"),
+    )
+    return "".join(f"{'' if chosen else '# '}{line}\n" for chosen, line in lines)
 
 
 def _page(page: PageSettings) -> str:

@@ -22,6 +22,7 @@ from client.experts.opening import Experts
 from client.fitted import Fitted, Shape
 from client.model import Base
 from client.state import States
+from client.training.running import Running
 from client.training.whole import Whole
 from privacy.artefact import Artefact
 from privacy.fixed_point import FixedPoint
@@ -68,6 +69,7 @@ class House(Protocol):
     states: States
     shared: tuple[Shape, Vector] | None
     most_rank: int | None
+    running: Running
     whole: Whole | None
     validation: float
 

@@ -126,8 +126,9 @@ def schedule_of(house: House, recipe: Recipe) -> Schedule:
             learning_rate=recipe.learning_rate,
             clipping_norm=recipe.clipping_norm,
             optimizer=recipe.optimizer,
-            micro_batch=max(1, min(_MOST_AT_ONCE, *_fit_at_once(recipe))),
+            micro_batch=rows_at_once(recipe, recipe.length),
             threads=house.threads,
+            running=house.running,
             proximal=recipe.proximal,
             target_quantile=recipe.target_quantile,
         )
@@ -141,6 +142,6 @@ def units_of(recipe: Recipe, declared: Declared) -> int:
     return declared.units(recipe.unit, recipe.record_tokens, windows=windows)
 
 
-def _fit_at_once(recipe: Recipe) -> tuple[int, int]:
-    """Return how many records fit into memory by their activations, and by their gradients."""
-    return _TOKENS_AT_ONCE // recipe.record_tokens, _ENTRIES_AT_ONCE // recipe.length
+def rows_at_once(recipe: Recipe, entries: int) -> int:
+    """Return how many records are run at once: as fit by their activations, and by gradients of so many entries."""
+    return max(1, min(_MOST_AT_ONCE, _TOKENS_AT_ONCE // recipe.record_tokens, _ENTRIES_AT_ONCE // entries))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.dp_training import LARGEST_NORM, SMALLEST_NORM
-from client.homes.local import MOST_ROWS, units_of, within_rank
+from client.homes.local import MOST_ROWS, rows_at_once, units_of, within_rank
 from client.masking import Masked, MaskedSample, MaskedShare
 from client.training.clipping import Clipper
 from client.training.noise import require_promise
@@ -24,9 +24,6 @@ from protocols.weights.recipe import Recipe
 
 Vector = NDArray[np.float32]
 KNOWN = (Unit.RECORD, Unit.GROUP, Unit.MEMBER)
-_TOKENS_AT_ONCE = 1024  # activations of more cost memory and, on a processor, win no time
-_ENTRIES_AT_ONCE = 2**26  # of records' gradients: 256 MiB
-_MOST_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ class PooledVisit(Visit):
 
     def _require_fit(self, recipe: Recipe) -> None:
         """Refuse numbers that cannot be true of a pool that this home's data is in. Raises: PeerError."""
-        own = self._declared(recipe)
+        own = units_of(recipe, self.house.declared)
         if own < 1:
             raise PeerError(f"this home has declared no {UNITS[recipe.unit]}")
         if recipe.population < own:
@@ -74,7 +71,7 @@ class PooledVisit(Visit):
         units = self._units(recipe, step, point)
         made: MaskedSample | MaskedShare
         if recipe.unit is Unit.MEMBER:
-            whole = MeanGradient(units, rate, rate * self._declared(recipe), begun.spec.length)
+            whole = MeanGradient(units, rate, rate * units_of(recipe, self.house.declared), begun.spec.length)
             if recipe.epsilon is None:
                 return Masked(whole, begun.spec, begun.mask)
             made = MaskedShare(whole, begun.spec, honest, begun.mask)
@@ -84,18 +81,12 @@ class PooledVisit(Visit):
             require_promise(recipe, made.event)
         return made
 
-    def _declared(self, recipe: Recipe) -> int:
-        """Return how many units this home has said it has; of a whole member its records are sampled."""
-        return units_of(recipe, self.house.declared)
-
     def _units(self, recipe: Recipe, step: int, point: Vector) -> Gradients:
         fitted = self.house.fit(recipe)
-        at_once = min(
-            _MOST_AT_ONCE, _TOKENS_AT_ONCE // recipe.record_tokens, _ENTRIES_AT_ONCE // recipe.entries(step)
-        )
+        at_once = rows_at_once(recipe, recipe.entries(step))
         loss = loss_of(recipe.objective, recipe.beta, np.zeros(recipe.length, np.float32))
         own, where = within_rank(fitted.adapted.layout, recipe.chosen(step), self.house.most_rank)
         norm = None if recipe.unit is Unit.MEMBER else recipe.clipping_norm
         most = MOST_ROWS if recipe.unit is Unit.GROUP else None
-        clipper = Clipper(fitted.adapted, norm, max(1, at_once), loss, own, most)
+        clipper = Clipper(fitted.adapted, norm, at_once, loss, own, most, self.house.running)
         return Gradients(clipper, point.astype(np.float64), fitted.records, self.house.threads, where)

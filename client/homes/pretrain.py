@@ -50,11 +50,11 @@ class PretrainVisit(AverageVisit):
             if recipe.objective is Objective.PREFERENCE:
                 raise PeerError("preferences are trained for by an adapter: a whole model has no start to return to")
             whole, records = self._whole(recipe), self._records(recipe)
-            whole_gradient = partial(whole.gradient, records)
+            whole_gradient = partial(whole.gradient, records, running=schedule.running)
             return UnsafeInner(records, adapter, whole.start, schedule, whole_gradient, moments, keep)
         fitted = self.house.fit(recipe)
         loss = loss_of(recipe.objective, recipe.beta, adapter)
-        clipper = Clipper(fitted.adapted, None, schedule.micro_batch, loss)
+        clipper = Clipper(fitted.adapted, None, schedule.micro_batch, loss, running=schedule.running)
 
         def gradient(point: NDArray[np.float64], chosen: NDArray[np.intp]) -> NDArray[np.float64]:
             return clipper.sum(point, fitted.records, chosen) / max(1, chosen.size)

@@ -6,31 +6,15 @@ Neither changes what a record's gradient is, but for rounding; both are a member
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from client.training.ways import Checkpointing, Precision
 from protocols.faults import LocalError
 
 _HALF_SCALE = 2.0**10  # float16 has no numbers below 6e-8: a constant, since one found from a batch would couple it
-
-
-class Checkpointing(Enum):
-    """Name how activations are kept: all of them, or layers are run again for the backward, in torch's two ways."""
-
-    OFF = "off"
-    REENTRANT = "reentrant"
-    NON_REENTRANT = "non-reentrant"
-
-
-class Precision(Enum):
-    """Name in which numbers products of matrices are computed: the model's own, or lower ones (torch.autocast)."""
-
-    OWN = "own"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +51,7 @@ class Running:
             yield
             return
         with ExitStack() as stack:
-            for layer in _layers(model):
+            for layer in again(model):
                 before, plain = layer.__dict__.get("forward"), layer.forward
                 layer.forward = _again(plain, reentrant=self.checkpointing is Checkpointing.REENTRANT)
                 stack.callback(_restore, layer, before)
@@ -77,7 +61,8 @@ class Running:
 AS_IT_IS = Running()
 
 
-def _layers(model: Any) -> list[Any]:
+def again(model: Any) -> list[Any]:
+    """Return the layers that can be run again. Raises: LocalError for a model that has none."""
     from transformers.modeling_layers import GradientCheckpointingLayer  # late: imported with the first model
 
     found = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]

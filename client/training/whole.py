@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from client.data import Records
 from client.model import Base
 from client.training.clipping import record_losses
+from client.training.running import AS_IT_IS, Running
 
 Vector = NDArray[np.float64]
 
@@ -44,7 +45,14 @@ class Whole:
                 p.copy_(torch.from_numpy(values[at : at + p.numel()]).view(p.shape))
                 at += p.numel()
 
-    def gradient(self, records: Records, point: Vector, chosen: NDArray[np.intp], at_once: int = 8) -> Vector:
+    def gradient(
+        self,
+        records: Records,
+        point: Vector,
+        chosen: NDArray[np.intp],
+        at_once: int = 8,
+        running: Running = AS_IT_IS,
+    ) -> Vector:
         """Return the mean gradient of the chosen units at `point`, shape (size,); of none it is zero.
 
         A unit's is the mean over its rows, and a row's loss that over its counted tokens.
@@ -54,15 +62,21 @@ class Whole:
         rows = records.rows_of(chosen)
         of = rows if records.owner is None else records.owner[rows]
         weights = 1.0 / (np.bincount(of)[of] * max(1, chosen.size))
-        for first in range(0, rows.size, at_once):
-            part = records.take(rows[first : first + at_once])
-            width = int(part.lengths.max())
-            tokens = torch.from_numpy(part.tokens[:, :width].astype(np.int64))
-            counted = None if part.counted is None else torch.from_numpy(part.counted[:, :width])
-            losses = record_losses(self.model, tokens, torch.from_numpy(part.lengths), counted)
-            (losses * torch.from_numpy(weights[first : first + at_once]).float()).sum().backward()
+        scale = running.loss_scale(self.model)
+        with running.layers(self.model):
+            for first in range(0, rows.size, at_once):
+                losses = self._losses(records.take(rows[first : first + at_once]), running)
+                shares = torch.from_numpy(scale * weights[first : first + at_once]).float()
+                (losses * shares).sum().backward()
         made = [np.zeros(p.numel(), np.float32) if p.grad is None else _flat(p.grad) for p in self._parameters]
-        return np.concatenate(made).astype(np.float64)
+        return np.concatenate(made).astype(np.float64) / scale
+
+    def _losses(self, part: Records, running: Running) -> Any:
+        width = int(part.lengths.max())
+        tokens = torch.from_numpy(part.tokens[:, :width].astype(np.int64))
+        counted = None if part.counted is None else torch.from_numpy(part.counted[:, :width])
+        with running.forward(tokens.device):
+            return record_losses(self.model, tokens, torch.from_numpy(part.lengths), counted)
 
 
 def _flat(tensor: Any) -> NDArray[np.float32]:

@@ -27,9 +27,11 @@ from client.settings import (
     PersonalSettings,
     RoadSettings,
     Settings,
+    TrainingSettings,
     home_toml,
     require_private,
 )
+from client.training.ways import Checkpointing, Precision
 from privacy.config import ConfigError
 from privacy.policy import Policy
 from privacy.units import Level
@@ -278,6 +280,8 @@ def test_a_home_may_hold_conversations_of_users_and_says_so_in_its_settings(wish
         ('[model]\nname = "m"\nbits = 3', "bits: expected 4 or 8"),
         ('[model]\nname = "m"\ndtype = "float16"', "expected one of auto, bfloat16, float32"),
         ("validation = 1.0", "validation: expected at least 0"),
+        ('[training]\nprecision = "int8"', "precision: expected one of own, bfloat16, float16"),
+        ("[training]\ncheckpointing = true", "checkpointing"),
         ('group_column = "user"', "declared_groups: expected at least 1 with a group_column"),
         ("declared_groups = 7", "declared_groups: expected at least 1 with a group_column"),
         ('content = "chats"', "expected one of text, chat, preference"),
@@ -313,7 +317,9 @@ def test_settings_survive_being_written_and_read(wishes: Wishes, tmp_path: Path)
     model = replace(settings.model, dtype=Dtype.BFLOAT16, bits=4)
     data = replace(settings.data, content=Content.CHAT, group_column="u", declared_groups=3, validation=0.25)
     rich = replace(settings, personal=personal, model=model, data=data)
+    rich = replace(rich, training=TrainingSettings(Checkpointing.REENTRANT))
+    lowered = replace(settings, training=TrainingSettings(Checkpointing.OFF, Precision.BFLOAT16))
     experts = (ExpertSettings(("a", "b")), ExpertSettings(model="m"), ExpertSettings((), "m", "u", 0.5))
-    for changed in (settings, rich, *(replace(settings, expert=expert) for expert in experts)):
+    for changed in (settings, rich, lowered, *(replace(settings, expert=expert) for expert in experts)):
         file.write_text(home_toml(changed))
         assert Settings.load(file) == changed

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from client.home import House
 from client.model import Base, layout_of, load_base
 from client.training.clipping import record_losses
 from client.training.objectives import log_probabilities
+from client.training.running import Running
+from client.training.ways import Checkpointing, Precision
 from client.training.whole import Whole
 from privacy.gate import Disclosed
 from privacy.ledger import Ledger
@@ -78,10 +81,13 @@ def everything(recipe: Recipe, base: Base, **changes: object) -> Recipe:
     return replace(recipe, layout=whole.digest, length=whole.size, targets=EVERYTHING, rank=1, **changes)  # type: ignore[arg-type]
 
 
-def way(house: House, recipe: Recipe, start: np.ndarray | None = None) -> np.ndarray:
-    visit = house.open(Occasion("5e55", 0, "pretrain", Level.WEIGHTS, PARTNER, 3))
-    start = np.zeros(recipe.length, np.float32) if start is None else start
-    said = visit.contribution(recipe, 0, start)  # type: ignore[attr-defined]
+def occasion() -> Occasion:
+    return Occasion("5e55", 0, "pretrain", Level.WEIGHTS, PARTNER, 3)
+
+
+def way(house: House, recipe: Recipe) -> np.ndarray:
+    visit = house.open(occasion())
+    said = visit.contribution(recipe, 0, np.zeros(recipe.length, np.float32))  # type: ignore[attr-defined]
     assert isinstance(said, Disclosed)
     return np.asarray(said.value)
 
@@ -164,3 +170,38 @@ def test_the_gradient_of_all_parameters_counts_the_counted_tokens_and_each_group
 def test_groups_are_sampled_as_groups(make_house: MakeHouse, recipe: Recipe, base: Base, whole: bool) -> None:
     asked = replace(everything(recipe, base) if whole else recipe, unit=Unit.GROUP)
     assert way(make_house(TEXTS, Unit.GROUP), asked).any()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("how", list(Checkpointing)[1:], ids=lambda how: how.value)
+def test_layers_are_run_again_where_the_home_says_so_and_the_gradient_is_the_same(
+    make_house: MakeHouse, recipe: Recipe, base: Base, whole: bool, how: Checkpointing
+) -> None:
+    asked = everything(recipe, base) if whole else recipe
+    house, zero, runs, found = make_house(TEXTS), np.zeros(asked.length, np.float32), [0, 0], []
+    for turn, running in enumerate((Running(), Running(how))):
+        house.running = running
+        task = house.open(occasion())._task(asked, 0, zero)  # type: ignore[attr-defined]
+        model = house.base.model if house.whole is None else house.whole.model
+        counting = partial(count, runs, turn)
+        hook = model.model.layers[1].self_attn.register_forward_hook(counting)
+        found.append(task.gradient(zero.astype(np.float64), np.arange(20)))
+        hook.remove()
+        assert not [m for m in model.modules() if "forward" in m.__dict__]
+    assert runs[1] == 2 * runs[0] > 0
+    assert np.allclose(*found, atol=1e-6)
+
+
+def count(runs: list[int], turn: int, *_: object) -> None:
+    runs[turn] += 1
+
+
+def test_in_lower_precision_a_whole_models_way_is_nearly_the_same(
+    make_house: MakeHouse, recipe: Recipe, base: Base
+) -> None:
+    whole, records = Whole(base), make_house(TEXTS).records(recipe)[0]
+    zero, chosen = np.zeros(whole.size), np.arange(8)
+    plain = whole.gradient(records, zero, chosen)
+    for precision in (Precision.BFLOAT16, Precision.FLOAT16):
+        found = whole.gradient(records, zero, chosen, running=Running(precision=precision))
+        assert 0 < np.linalg.norm(found - plain) < 0.05 * np.linalg.norm(plain)

@@ -1,6 +1,7 @@
 """`parley member train`, in a home on disk: charged before it is drawn, kept where only its owner reads it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ from client.data import Format
 from client.folder import Folder
 from client.init import Wishes, init
 from client.opening import open_house
-from client.settings import Settings
+from client.settings import Settings, home_toml
+from client.training.running import Running
+from client.training.ways import Checkpointing, Precision
 from privacy.auditing import check
+from privacy.config import ConfigError
 from protocols.faults import PeerError
 
 PLAN = """
@@ -108,6 +112,44 @@ def test_more_than_the_budget_is_refused_and_nothing_is_kept(home):
     said = [run(home, name, PLAN.replace("epsilon = 1.0", "epsilon = 900.0")) for name in ("a", "b")]
     assert [s.exit_code for s in said] == [0, 1]
     assert not (home / "adapters" / "b").exists()
+
+
+def asked_for(file: Path, *keys: str) -> None:
+    """Take the comment signs from these keys of the table [training] of home.toml."""
+    text = file.read_text()
+    for line in ("[training]", *keys):
+        assert f"\n# {line}" in text
+        text = text.replace(f"\n# {line}", f"\n{line}")
+    file.write_text(text)
+
+
+def test_a_home_runs_its_model_as_its_own_file_says_and_trains_so(home):
+    file = Folder(home).settings
+    asked_for(file, "checkpointing", "precision")
+    house, shelf = open_house(Folder(home), Settings.load(file))
+    assert house.running == Running(Checkpointing.NON_REENTRANT, Precision.BFLOAT16)
+    house.close()
+    shelf.close()
+    assert run(home, "mine", PLAN).exit_code == 0
+    assert load(home / "adapters" / "mine")[1].any()
+
+
+def test_a_model_that_has_no_layers_to_run_again_is_refused_by_the_key_before_any_letter(home, tmp_path):
+    from transformers import ByT5Tokenizer, CTRLConfig, CTRLLMHeadModel  # its layers are of the old kind
+
+    folder, file = tmp_path / "ctrl", Folder(home).settings
+    CTRLLMHeadModel(
+        CTRLConfig(vocab_size=259, n_positions=64, n_embd=32, dff=48, n_layer=1, n_head=2)
+    ).save_pretrained(folder)
+    ByT5Tokenizer(extra_ids=0, model_max_length=64).save_pretrained(folder)
+    settings = Settings.load(file)
+    file.write_text(home_toml(replace(settings, model=replace(settings.model, name=str(folder)))))
+    house, shelf = open_house(Folder(home), Settings.load(file))
+    house.close()
+    shelf.close()
+    asked_for(file, "checkpointing")
+    with pytest.raises(ConfigError, match=r"home\.toml: training\.checkpointing: this model has no layers"):
+        open_house(Folder(home), Settings.load(file))
 
 
 @pytest.mark.parametrize("name", ["../ledger", "", "mine/..", "missing", ".", "a" * 65])

@@ -10,7 +10,8 @@ from naive import by_vmap, one_by_one, relative
 
 from client.dp_training import DpSgd, Schedule
 from client.training.clipping import Clipper, clipped_sum
-from client.training.running import Checkpointing, Precision, Running
+from client.training.running import Running
+from client.training.ways import Checkpointing, Precision
 from privacy.randomness import UnsafeSeededRandomness
 from protocols.faults import LocalError
 
