@@ -143,8 +143,16 @@ class Recipe(Message):
         chosen = self.chosen(round_)
         return chosen.stop - chosen.start if isinstance(chosen, slice) else int(chosen.size)
 
-    def spec(self, terms: Terms, members: int, round_: int = 0) -> FixedPoint:
-        """Return how deltas become words where `members` add up. Raises: ValueError if their words are too narrow."""
+    @property
+    def widest(self) -> int:
+        """Return the round with the most entries, among the first of each half: what a plan reckons with."""
+        return max(range(min(2, self.rounds)), key=self.entries)
+
+    def spec(self, terms: Terms, members: int, round_: int) -> FixedPoint:
+        """Return how a round's deltas become words where `members` add up.
+
+        Raises: ValueError if their words are too narrow.
+        """
         size = {"length": self.entries(round_), "bits": terms.bits, "members": members}
         if self.noise_multiplier is None:
             return sized(coordinate=self.largest, **size)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
@@ -35,7 +35,7 @@ from simulations.collaborations.figures import (
     upload_of,
 )
 from simulations.collaborations.run import Cost, MemberPlan, Outcome, Plan, Side
-from simulations.experiment import Experiment, MemberTable
+from simulations.experiment import Experiment, MemberTable, TrainingTable
 from simulations.shape import layout_for, record_of
 
 ORDERS = tuple(round(1.5 + k / 4, 2) for k in range(60)) + tuple(float(a) for a in range(17, 65))
@@ -56,7 +56,7 @@ class AverageRun:
             b_entries = layout.b_entries if layout.half_a else 0
             recipe = experiment.recipe(base.digest, layout.digest, layout.size, noise, b_entries)
             if experiment.terms is not None:
-                recipe.spec(experiment.terms, len(experiment.members))
+                recipe.spec(experiment.terms, len(experiment.members), recipe.widest)
         except ValueError as wrong:
             raise ConfigError("experiment", "privacy.epsilon or secure_sum.bits", str(wrong)) from None
         return recipe
@@ -145,6 +145,14 @@ def plan_of(
     return Plan(recipe, terms, orders, members, down, up, opening_bytes(terms, of), seconds, memory_bytes())
 
 
+def unheld(experiment: Experiment, keys: Mapping[str, str]) -> Iterator[ConfigError]:
+    """Yield an error for each of the `keys` of [training] that is set: why a collaboration cannot honour it."""
+    plain = {field.name: field.default for field in fields(TrainingTable)}
+    for key, why in keys.items():
+        if getattr(experiment.training, key) != plain[key]:
+            yield ConfigError("experiment", f"training.{key}", why)
+
+
 def outcome_of_rounds(
     adapter: np.ndarray[tuple[int], np.dtype[np.float32]],
     answered: tuple[int, ...],
@@ -186,7 +194,7 @@ def in_the_sum(
     """Plan for a member that is protected as a whole, by noise that the members add together."""
     if terms is None:
         raise ValueError("whole members are protected by the noise of a secure sum")
-    code = recipe.spec(terms, members)
+    code = recipe.spec(terms, members, recipe.widest)
     event = SelfComposedDpEvent(sum_event(code, terms.honest), recipe.rounds)
     guarantee = Guarantee(
         Filter(orders, recipe.delta).epsilon(price(event, orders, Relation.ZERO_OUT)),
@@ -222,8 +230,7 @@ def _answer(recipe: Recipe, terms: Terms | None, members: int) -> Message:
     """Return a round's answer of the size that a real one has, with nothing in it."""
     if terms is None:
         return Contributed(0, np.zeros(recipe.entries(0), np.float32))
-    largest = max(range(min(2, recipe.rounds)), key=recipe.entries)
-    return upload_of(recipe.spec(terms, members, largest), terms, members)
+    return upload_of(recipe.spec(terms, members, recipe.widest), terms, members)
 
 
 def best_orders(recipe: Recipe, declared: Mapping[str, Declared]) -> tuple[float, ...]:
@@ -271,7 +278,7 @@ def _event_at(recipe: Recipe, experiment: Experiment, side: Side) -> DpEvent | N
         return None
     terms = experiment.terms
     if recipe.noise_multiplier is not None and terms is not None:
-        event = sum_event(recipe.spec(terms, len(experiment.members)), terms.honest)
+        event = sum_event(recipe.spec(terms, len(experiment.members), recipe.widest), terms.honest)
         require_promise(recipe, event)
         return event
     units = units_of(recipe, side.settings.data.declared)

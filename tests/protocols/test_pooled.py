@@ -185,7 +185,7 @@ def test_words_are_sized_for_the_batch_and_not_for_all_records():
     scales = [spec_of(recipe(**(GOOD | {"population": p})), terms, 3, 0).scale for p in (24, 2400, 24 * 10**6)]
     assert scales[0] > scales[1] >= scales[2] > scales[1] / 3
     whole = spec_of(recipe(**(GOOD | {"unit": Unit.MEMBER})), terms, 3, 0)
-    assert whole == recipe(**(GOOD | {"unit": Unit.MEMBER})).spec(terms, 3)
+    assert whole == recipe(**(GOOD | {"unit": Unit.MEMBER})).spec(terms, 3, 0)
 
 
 def test_the_batch_may_be_larger_than_its_words_hold_and_only_use_is_lost(tmp_path):

@@ -199,7 +199,7 @@ class Room:
 
     def masked(self, recipe: Recipe, round_: int, adapter: np.ndarray, request, slips) -> Released | Disclosed:
         house, name = self.house, self.occasion.session
-        spec = recipe.spec(house.sums.terms(name, house.roster), len(request.members))
+        spec = recipe.spec(house.sums.terms(name, house.roster), len(request.members), round_)
         collaboration = self.occasion.collaboration
         context = average.context_of(recipe, round_, adapter, collaboration)
         expected = Expected(collaboration, spec, context, round_)

@@ -22,6 +22,7 @@ from protocols.catalog import CATALOG
 from protocols.faults import Abort
 from protocols.session import drive
 from protocols.weights.pretrain import OUTER
+from protocols.weights.recipe import Half
 from simulations.artifact import save_adapter
 from simulations.collaborations import run_of
 from simulations.engine import settle, simulate
@@ -198,6 +199,27 @@ def test_whole_members_are_protected_by_the_noise_of_the_sum_and_charged_as_plan
     for statement in statements:
         assert statement.spent.unit is Unit.MEMBER
         assert statement.spent.epsilon == pytest.approx(plan.members[0].guarantee.epsilon, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"share": 0.5}, "training.share"),
+        ({"target_quantile": 0.5}, "training.target_quantile"),
+        ({"half": Half.ALTERNATE}, "lora.half"),
+    ],
+)
+@pytest.mark.parametrize("what", list(What))
+def test_what_no_home_would_honour_is_refused_by_its_key_before_anybody_is_asked(scene, what, changes, key):
+    experiment, texts, base = scene
+    table = "lora" if "half" in changes else "training"
+    asked = replace(
+        experiment, pretrain=PretrainTable(what), **{table: replace(getattr(experiment, table), **changes)}
+    )
+    declared = {n: declare(t, base.tokenizer) for n, t in texts.items()}
+    for refused in (lambda: make_plan(asked, base, declared), lambda: run_of(asked).task(asked, base)):
+        with pytest.raises(ConfigError, match=f"experiment: {key}: expected"):
+            refused()
 
 
 def test_the_outer_step_is_nesterovs_of_the_paper_unless_another_is_named(scene):
