@@ -6,8 +6,13 @@
     FEDADAM   m = b1 m + (1 - b1) d;  v = b2 v + (1 - b2) d^2;            x += lr * m / (sqrt(v) + tau)
     FEDYOGI   the same m;             v = v - (1 - b2) d^2 sign(v - d^2); x += lr * m / (sqrt(v) + tau)
 
-Cites:  Douillard et al. 2023 (DiLoCo); Reddi et al. 2021, algorithm 2, for the last two: v starts at tau^2, and
-        unlike in Adam neither m nor v is corrected for its start; tau is the adaptivity, large beside Adam's floor.
+The last two are algorithm 2 of Reddi et al.: m starts at 0 and v at tau^2 (the paper asks for no less); neither is
+corrected for its start, as Adam's are, and Flower's FedAdam is by now; tau, the adaptivity, stands beside the root
+and not under it, and is large beside Adam's floor; every member's delta counts alike, whatever its data. The defaults
+of b1, b2 and tau are those that the paper's experiments keep to; it tunes the learning rate, so that has none.
+Ours alone: at an entry that a round did not choose (`share`, `half`) m and v stay as they are.
+
+Cites:  Douillard et al. 2023 (DiLoCo); Reddi et al. 2021, Adaptive federated optimization, algorithm 2.
 """
 
 import math
