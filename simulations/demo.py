@@ -119,6 +119,7 @@ def _run(
     console: Console,
 ) -> Ran:
     settled = real.settle(experiment, texts, _room_for_sockets(folder) / "nodes", orders)
+    real.prepare(experiment, settled)
     began = time.monotonic()
     status = console.status("starting the coordinator and the members")
     with status, real.up(settled, status.update) as client:

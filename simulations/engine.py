@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from client.declared import Declared, declare
+from client.home import House
 from client.model import Base
 from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
@@ -20,10 +21,10 @@ from simulations.village import Texts, Village, raise_village
 
 @runtime_checkable
 class Prepares(Protocol):
-    """Be a run whose homes need something before its first letter: only in simulations, where none has it."""
+    """Be a run whose homes need something before its first letter, which new ones do not have."""
 
-    def prepare(self, experiment: Experiment, village: Village, folder: Path) -> None:
-        """Put it there; each member's files are in its own folder below `folder`."""
+    def prepare(self, experiment: Experiment, house: House, adapters: Path) -> None:
+        """Put it there; `adapters` is the home's folder of them. Raises: Refused."""
 
 
 @dataclass
@@ -70,7 +71,8 @@ def settle(experiment: Experiment, texts: Mapping[str, Texts], base: Base, folde
     village, run = raise_village(experiment, texts, base, folder, orders), run_of(experiment)
     if isinstance(run, Prepares):
         try:
-            run.prepare(experiment, village, folder)
+            for member, villager in village.villagers.items():
+                run.prepare(experiment, villager.house, folder / member / "adapters")
         except BaseException:
             village.close()
             raise

@@ -17,7 +17,7 @@ from pathlib import Path
 from client.folder import Folder as MemberFolder
 from client.init import Wishes
 from client.init import init as init_member
-from client.opening import identity_of
+from client.opening import identity_of, open_house
 from client.roster import approve
 from client.settings import Settings, home_toml
 from privacy.config import ConfigError
@@ -32,6 +32,8 @@ from server.control import Client, ControlError
 from server.folder import Folder
 from server.invitation import invite
 from server.superlink import free_port
+from simulations.collaborations import run_of
+from simulations.engine import Prepares
 from simulations.experiment import Experiment
 from simulations.texts import MemberText
 from simulations.village import policy_for
@@ -104,6 +106,21 @@ def settle(
     for home in homes.values():
         approve(MemberFolder(home), Roster(tuple(keys.items())))
     return Nodes(coordinator, homes)
+
+
+def prepare(experiment: Experiment, nodes: Nodes) -> None:
+    """Put into every home what its operator would have there for the experiment; none is up yet. Raises: Refused."""
+    run = run_of(experiment)
+    if not isinstance(run, Prepares):
+        return
+    for home in nodes.homes.values():
+        folder = MemberFolder(home)
+        house, shelf = open_house(folder, Settings.load(folder.settings))
+        try:
+            run.prepare(experiment, house, folder.adapters)
+        finally:
+            house.close()
+            shelf.close()
 
 
 @contextmanager

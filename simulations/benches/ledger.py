@@ -43,8 +43,7 @@ def bench_ledger() -> list[Row]:
 
 def ledger(few: int = FEW, many: int = MANY) -> list[Row]:
     """Return the rows of the ledger alone."""
-    # where a home would be: a memory disk has no sync
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, undisturbed():
+    with tempfile.TemporaryDirectory(prefix="parley-") as folder, undisturbed():  # TMPDIR: a memory disk has no sync
         return [*decisions(Path(folder), few, many), *charges(Path(folder))]
 
 

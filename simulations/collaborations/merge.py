@@ -9,6 +9,7 @@ import numpy as np
 
 from client.artefacts import read_artefact
 from client.declared import Declared
+from client.home import House
 from client.kept import Exercise, LoraSettings, PrivacySettings, StepSettings, train
 from client.model import Base
 from privacy.config import ConfigError
@@ -21,7 +22,6 @@ from simulations.collaborations.average import AverageRun, outcome_of_rounds
 from simulations.collaborations.figures import trips_of_sums, upload_of
 from simulations.collaborations.run import Outcome, Plan
 from simulations.experiment import Experiment
-from simulations.village import Village
 
 
 class MergeRun(AverageRun):
@@ -86,8 +86,8 @@ class MergeRun(AverageRun):
                 raise ConfigError("experiment", f"members.{name}.weight", said)
         return plan
 
-    def prepare(self, experiment: Experiment, village: Village, folder: Path) -> None:
-        """Train every member's adapter in its home, as `parley member train` does. Raises: Refused."""
+    def prepare(self, experiment: Experiment, house: House, adapters: Path) -> None:
+        """Train the home's adapter, as `parley member train` does. Raises: Refused."""
         privacy, step, lora = experiment.privacy, experiment.training, experiment.lora
         noised = privacy.unit is Unit.RECORD and privacy.epsilon is not None
         exercise = Exercise(
@@ -103,10 +103,8 @@ class MergeRun(AverageRun):
             ),
             PrivacySettings(privacy.epsilon, privacy.delta) if noised and privacy.epsilon is not None else None,
         )
-        for member, villager in village.villagers.items():
-            kept = folder / member / "adapters"
-            train(villager.house, experiment.merge.adapter, exercise, kept)
-            villager.house.adapters = partial(read_artefact, kept)
+        train(house, experiment.merge.adapter, exercise, adapters)
+        house.adapters = partial(read_artefact, adapters)
 
     def trips(self, experiment: Experiment) -> int:
         """Return how many round trips it takes if nothing goes wrong."""
