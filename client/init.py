@@ -22,9 +22,8 @@ from client.settings import (
     ModelSettings,
     RoadSettings,
     Settings,
-    home_toml,
-    road_toml,
 )
+from client.settings_text import home_toml, road_toml
 from client.tokenizer import load_tokenizer
 from privacy.config import ConfigError
 from privacy.ledger import Ledger

@@ -19,7 +19,8 @@ from client.init import Wishes
 from client.init import init as init_member
 from client.opening import identity_of, open_house
 from client.roster import approve
-from client.settings import Settings, home_toml
+from client.settings import Settings
+from client.settings_text import home_toml
 from privacy.config import ConfigError
 from privacy.ledger import Ledger, Statement
 from privacy.policy import Budget, Permission, Policy

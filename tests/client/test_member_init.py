@@ -28,9 +28,9 @@ from client.settings import (
     RoadSettings,
     Settings,
     TrainingSettings,
-    home_toml,
     require_private,
 )
+from client.settings_text import home_toml
 from client.training.ways import Checkpointing, Precision
 from privacy.config import ConfigError
 from privacy.policy import Policy

@@ -14,7 +14,8 @@ from client.data import Format
 from client.folder import Folder
 from client.init import Wishes, init
 from client.opening import open_house
-from client.settings import Settings, home_toml
+from client.settings import Settings
+from client.settings_text import home_toml
 from client.training.running import Running
 from client.training.ways import Checkpointing, Precision
 from privacy.auditing import check

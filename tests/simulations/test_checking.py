@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from client.folder import Folder
 from client.model import load_base
-from client.settings import Settings, home_toml
+from client.settings import Settings
+from client.settings_text import home_toml
 from privacy.ledger import Account, Ledger
 from privacy.limits import Limits
 from privacy.occasion import Occasion
