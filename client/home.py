@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.adapter import Layout, layout_from
+from client.answered import Answered
 from client.conversations import records_of
 from client.data import Records
 from client.declared import Declared
@@ -108,6 +109,7 @@ class House:
     whole: Whole | None = field(default=None, init=False, repr=False)
     shared: tuple[Shape, NDArray[np.float32]] | None = field(default=None, init=False, repr=False)
     left_out: int | None = field(default=None, init=False, repr=False)
+    answered: Answered = field(default_factory=Answered, init=False, repr=False)
     _fitted: tuple[tuple[object, ...], Fitted] | None = field(default=None, init=False, repr=False)
     _apart: set[tuple[Objective, float]] = field(default_factory=set, init=False, repr=False)
     _known: tuple[object, tuple[str, ...]] | None = field(default=None, init=False, repr=False)

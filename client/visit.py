@@ -15,6 +15,7 @@ import numpy as np
 from dp_accounting import SelfComposedDpEvent
 from numpy.typing import NDArray
 
+from client.answered import Answered
 from client.data import Records
 from client.declared import Declared
 from client.documents import Document
@@ -72,6 +73,7 @@ class House(Protocol):
     running: Running
     whole: Whole | None
     validation: float
+    answered: Answered
 
     @property
     def roster(self) -> Callable[[], Roster]:
@@ -122,6 +124,7 @@ class Begun:
 
     terms: Terms
     spec: FixedPoint
+    members: tuple[str, ...]
     mask: Callable[[Integers], Upload]
 
 
@@ -274,4 +277,6 @@ class Visit:
             raise PeerError("words too narrow for this recipe and crowd") from None
         expected = Expected(summand.purpose, spec, summand.context, summand.query)
         begun = sums.begin(name, request, slips, expected)
-        return Begun(terms, spec, lambda values: sums.upload(name, begun, values, self.house.threads))
+        return Begun(
+            terms, spec, request.members, lambda values: sums.upload(name, begun, values, self.house.threads)
+        )

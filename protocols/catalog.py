@@ -8,6 +8,7 @@ from typing import Any
 from privacy.units import Level
 from protocols import stream
 from protocols.faults import LocalError
+from protocols.logits import contrast, distill, mixture, private_predict, product
 from protocols.session import Coordinator, Member, MemberId
 from protocols.weights import average, extrapolate, merge, pooled, pretrain, search, soup
 from protocols.wire import Message, Wire
@@ -119,6 +120,51 @@ CATALOG: Mapping[str, Collaboration] = {
             stream.STATES,
             stream.BEGIN,
             stream.coordinate,
+        ),
+        Collaboration(
+            "mixture",
+            Level.LOGITS,
+            Stage.INFERENCE,
+            mixture.WIRE,
+            mixture.STATES,
+            mixture.BEGIN,
+            mixture.coordinate,
+        ),
+        Collaboration(
+            "product",
+            Level.LOGITS,
+            Stage.INFERENCE,
+            product.WIRE,
+            product.STATES,
+            product.BEGIN,
+            product.coordinate,
+        ),
+        Collaboration(
+            "contrast",
+            Level.LOGITS,
+            Stage.INFERENCE,
+            contrast.WIRE,
+            contrast.STATES,
+            contrast.BEGIN,
+            contrast.coordinate,
+        ),
+        Collaboration(
+            "private_predict",
+            Level.LOGITS,
+            Stage.INFERENCE,
+            private_predict.WIRE,
+            private_predict.STATES,
+            private_predict.BEGIN,
+            private_predict.coordinate,
+        ),
+        Collaboration(
+            "distill",
+            Level.LOGITS,
+            Stage.POST_TRAINING,
+            distill.WIRE,
+            distill.STATES,
+            distill.BEGIN,
+            distill.coordinate,
         ),
     )
 }

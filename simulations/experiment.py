@@ -5,8 +5,7 @@ from pathlib import Path
 
 from client.documents import CONTENT, Content
 from privacy.config import ConfigError, read_config
-from privacy.units import Unit
-from protocols import stream
+from privacy.units import Level, Unit
 from protocols.catalog import CATALOG
 from protocols.secure_sum.terms import Mode, Terms, mode_for
 from protocols.weights.recipe import Half, Objective, Recipe, reach
@@ -259,7 +258,8 @@ def load_experiment(file: Path) -> Experiment:
     experiment = read_config(Experiment, file)
     if experiment.lora.half is Half.BOTH and experiment.collaboration.name == "average":
         raise ConfigError(file, "lora.half", "expected b or alternate: the mean of products is not that of the means")
-    known, alone = sorted(set(CATALOG) - {stream.NAME}), experiment.collaboration.unsafe_plain_sum
+    known = sorted(name for name, c in CATALOG.items() if c.level is Level.WEIGHTS)
+    alone = experiment.collaboration.unsafe_plain_sum
     if alone and experiment.collaboration.name in SUMS_ONLY:
         raise ConfigError(file, "collaboration.unsafe_plain_sum", "expected false: only the sum protects anything")
     if experiment.noise_in_the_sum and alone:

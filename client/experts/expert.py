@@ -42,6 +42,9 @@ class Expert(Protocol):
     def symbols(self) -> int:
         """Return how many symbols there are; they are numbered from 0."""
 
+    def require_room(self, symbols: int) -> None:
+        """Return if so many symbols, of context and drafts together, may be read at once. Raises: PeerError."""
+
     def block(self, context: Sequence[int], drafts: Sequence[int]) -> Thought:
         """Return what this expert says of the context, and after it of each draft.
 
@@ -64,6 +67,11 @@ class RememberingExpert(ABC):
         Shapes:  symbols (n,), first at least 1; the rows (n - first + 1, self.symbols), logarithms.
         Raises:  PeerError for more symbols than the model reads at once.
         """
+
+    def require_room(self, symbols: int) -> None:
+        """Return if so many symbols may be read at once, as far as their number tells. Raises: PeerError."""
+        if symbols < 1:
+            raise PeerError("an empty context: there is nothing to go on from")
 
     def block(self, context: Sequence[int], drafts: Sequence[int]) -> Thought:
         """Return what this expert says of the context, and after it of each draft. Raises: PeerError."""

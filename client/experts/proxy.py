@@ -23,6 +23,11 @@ class ProxyExpert(RememberingExpert):
             raise ValueError("experts over other symbols than the public model's")
         self._public, self._tuned, self._untuned, self._strength = public, tuned, untuned, strength
 
+    def require_room(self, symbols: int) -> None:
+        """Return if all three read so many symbols at once. Raises: PeerError."""
+        for expert in (self._public, self._tuned, self._untuned):
+            expert.require_room(symbols)
+
     def rows(self, symbols: NDArray[np.int64], first: int) -> Rows:
         """Return the moved distributions. Raises: PeerError."""
         moved = self._tuned.rows(symbols, first) - self._untuned.rows(symbols, first)

@@ -22,6 +22,10 @@ class TokenExpert(RememberingExpert):
         self.view = view
         self._caches: Recent[Any] = Recent(conversations)
 
+    def require_room(self, symbols: int) -> None:
+        """Return if so many tokens may be read at once. Raises: PeerError."""
+        self.view.require_room(symbols)
+
     def rows(self, symbols: NDArray[np.int64], first: int) -> Rows:
         """Return the distributions after the first `first` tokens, and so on to after all. Raises: PeerError."""
         self.view.require_room(symbols.size)

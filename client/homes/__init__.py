@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from client.homes.average import AverageVisit
+from client.homes.logits import LogitsVisit
 from client.homes.merge import MergeVisit
 from client.homes.pooled import PooledVisit
 from client.homes.pretrain import PretrainVisit
@@ -12,10 +13,15 @@ from client.visit import Visit
 
 VISITS: Mapping[str, type[Visit]] = {
     "average": AverageVisit,
+    "contrast": LogitsVisit,
+    "distill": LogitsVisit,
     "extrapolate": UtilityVisit,
     "merge": MergeVisit,
+    "mixture": LogitsVisit,
     "pooled": PooledVisit,
     "pretrain": PretrainVisit,
+    "private_predict": LogitsVisit,
+    "product": LogitsVisit,
     "search": UtilityVisit,
     "soup": UtilityVisit,
     "stream": StreamVisit,

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from thinkers import public_rows, question, reading
 from village import CORNERS, LENGTH, TERMS, pool_task, recipe, task, trial, village
 
 from privacy.fixed_point import FixedPoint, sized
@@ -18,6 +19,8 @@ from protocols import catalog
 from protocols.carriers.memory import MemoryRoad, Way
 from protocols.catalog import CATALOG, Collaboration
 from protocols.faults import Abort, LocalError, PeerError, WireError
+from protocols.logits.distill import Distill
+from protocols.logits.question import Question, Sends
 from protocols.post import Letter, seal
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId
@@ -43,7 +46,13 @@ TASKS = {
     "search": lambda: Search(trial(evaluations=3), 2, TERMS, CORNERS, SearchMethod.EVOLUTION, 5),
     "stream": lambda: Tickets("5" * 32, (b"t" * 32,) * 3, 2**32),
     "extrapolate": lambda: Extrapolate(trial(evaluations=1), 2, TERMS, CORNERS[:2], (0.3, 0.5)),
+    "mixture": reading,
+    "product": lambda: reading(question(sends=Sends.RATIOS)),
+    "contrast": lambda: reading(question(sends=Sends.RATIOS, strength=2.0, plausible=0.1)),
+    "private_predict": lambda: reading(question(sends=Sends.RATIOS, central=True, clip=1.0, experts=32)),
+    "distill": lambda: Distill(reading(), np.concatenate([public_rows()[:1], public_rows()]).astype(np.float32)),
 }
+THINKING = {"mixture", "product", "contrast", "private_predict", "distill"}
 FREE = {"stream"}  # what lets out nothing of the data, and charges nothing
 CANARY = 0.123456789123
 
@@ -86,6 +95,7 @@ MADE = {
     Recipe: st.builds(
         recipe, learning_rate=st.floats(0.01, 0.99), epsilon=st.none() | st.floats(0.1, 9), rank=st.integers(1, 9)
     ),
+    Question: st.builds(question, clip=st.floats(0.01, 9), most=st.integers(4, 99), seed=st.integers(0, 99)),
     Trial: st.builds(trial, clip=st.floats(0.01, 9), epsilon=st.floats(0.1, 9), population=st.integers(1, 99)),
 }
 
@@ -152,13 +162,16 @@ def test_a_session_ends_in_a_result_and_charges_before_it_answers(entry, tmp_pat
 def test_any_pattern_of_loss_ends_in_a_result_or_an_abort(entry, first, tmp_path):
     """Every subset of the letters of two trips in a row, for three members, lost on the way out or back.
 
-    For `average` all of them; for the others one of those that differ by the members' names alone.
+    For `average` all of them; for others one of those that differ by the names alone; at the logit level,
+    but for `mixture`, those of one member.
     """
     slots = list(itertools.product((first, first + 1), range(3)))
     for case, pattern in enumerate(itertools.product((False, True), repeat=len(slots))):
         fates = list(zip(pattern[:3], pattern[3:], strict=True))
         if entry.name != "average" and fates != sorted(fates):
             continue
+        if entry.name in THINKING - {"mixture"} and any(map(any, fates[:2])):
+            continue  # they all ask by the same code
         gone = {(trip, MemberId(f"m{i}")) for (trip, i), lost in zip(slots, pattern, strict=True) if lost}
         way_lost = (Way.OUT, Way.BACK)[case % 2]
         there = village(
@@ -174,14 +187,16 @@ def test_any_pattern_of_loss_ends_in_a_result_or_an_abort(entry, first, tmp_path
 
 @pytest.mark.parametrize("garbage", [b"", b"\x00", b"\xc1" * 40, b"\x91\xa4Idle", "letter", "foreign"])
 def test_garbage_from_one_member_harms_nobody(entry, garbage, tmp_path):
-    there = village(tmp_path, 3)
+    there = village(tmp_path, 4 if entry.name in THINKING else 3)  # without noise three must be left
     liar = there.houses[MemberId("m0")]
 
     def lie(sealed: bytes) -> bytes:
         if isinstance(garbage, bytes):
             return garbage
         body = b"no message" if garbage == "letter" else MISSHAPEN
-        return seal(Letter("5e55", entry.name, 0, "m0", "coordinator", ("m0", "m1", "m2"), body), liar.identity)
+        return seal(
+            Letter("5e55", entry.name, 0, "m0", "coordinator", tuple(sorted(there.houses)), body), liar.identity
+        )
 
     road = MemoryRoad({**there.road.ends, MemberId("m0"): lie})
     result = there.run(TASKS[entry.name](), collaboration=entry.name, road=road)

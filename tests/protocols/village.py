@@ -4,10 +4,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from dp_accounting import DpEvent, GaussianDpEvent
+from thinkers import Thinkers, bigram
 
+from client.answered import Answered
+from client.homes.logits import LogitsVisit
 from client.masking import Masked, MaskedRelease, MaskedSample
 from privacy.evidence import Evidence
 from privacy.gate import Disclosed, Gate, Released
@@ -137,6 +141,8 @@ class House:
     shelf: MemoryShelf = field(default_factory=MemoryShelf)
     opened: list[Occasion] = field(default_factory=list)
     dial: Callable[[str, bytes, int], None] = lambda *_: None
+    attempts: int = 1
+    answered: Answered = field(default_factory=Answered)
 
     def __post_init__(self) -> None:
         permission = Permission(
@@ -147,12 +153,17 @@ class House:
             self.noise_multiplier == 0,
             unsafe_plain_sum=True,
         )
-        streams = Permission(str(COORDINATOR.public), Level.LOGITS, ("stream",))
+        thinking = replace(
+            permission, level=Level.LOGITS, unsafe_without_noise=True, trusts_coordinator=True, attempts=self.attempts
+        )
+        mine = bigram(int(self.name[1:]) + 1)
+        mine.table += np.outer(self.point, np.ones(len(mine.table)))[0]  # something of its private point
+        self.thinkers = Thinkers(own=(mine,))
         self.sums = Sums(self.identity, time.time)
         self.roster = Roster(((self.name, self.identity.public),))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(self.folder / "ledger.db")
-        self.gate = Gate(Policy(1, BUDGET, (permission, streams)), self.ledger, SystemRandomness())
+        self.gate = Gate(Policy(1, BUDGET, (permission, thinking)), self.ledger, SystemRandomness())
         self.account = Account(f"data of {self.name}", BUDGET)
 
     @property
@@ -242,6 +253,22 @@ class Room:
             return house.gate.disclose(Masked(scores, spec, mask), house.account, occasion)
         tally = MaskedSample(SampledShare(scores, spec, 1.0, terms.honest), mask)
         return house.gate.release(tally, house.account, occasion)
+
+    def thought(self, asked, number: int, request, slips) -> Released | Disclosed:
+        """Be a real visit, with bigrams for models."""
+        house, at = self.house, self.occasion
+        around = SimpleNamespace(
+            base=SimpleNamespace(digest="b" * 64),
+            experts=lambda by_bytes: house.thinkers,
+            answered=house.answered,
+            sums=house.sums,
+            roster=lambda: house.roster,
+            threads=1,
+            account=lambda _budget: house.account,
+            ledger=house.ledger,
+        )
+        visit = LogitsVisit(around, house.gate, at, Place(house.name, at.partner, at.session, at.members))
+        return visit.thought(asked, number, request, slips)
 
     def stepped(self, recipe: Recipe, step: int, point: np.ndarray, request, slips) -> Released | Disclosed:
         house, name = self.house, self.occasion.session

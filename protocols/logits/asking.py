@@ -1,0 +1,191 @@
+"""Coordinate blocks: one secure sum after another, for as many positions as a question allows.
+
+    blocks = Blocks(NAME, opened, question, quorum, len(members))
+    block  = yield from blocks.sum(context, told, drafts, drafted, support)
+
+Whoever is missing from a sum is out for the rest of the session. In STRICT mode such a sum is dead: the same
+positions are asked again of those who were there, as often as the terms allow, else the session ends. In RESILIENT
+mode those who stayed unmask their own sum, and it goes on. There is no third way: no distribution is made up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.faults import Abort, LocalError
+from protocols.logits.block import Asked, Reals, Support, Symbols, Think
+from protocols.logits.question import Question
+from protocols.secure_sum.coordinate import DeadSum, Opened, finish, open_session, usable
+from protocols.secure_sum.messages import Request, Slip
+from protocols.secure_sum.terms import Terms
+from protocols.session import Coordinator, MemberId
+from protocols.wire import Message
+
+Rows = NDArray[np.float64]
+NO_SUPPORT = np.zeros((0, 0), dtype=np.uint32)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Hold what a block came to: for each position its entries (T, width), summed over the experts of all `members`.
+
+    It took so many trips, those of dead sums counted.
+    """
+
+    total: Rows
+    members: tuple[str, ...]
+    trips: int
+
+
+@dataclass(slots=True)
+class Blocks:
+    """Ask the members of an open session for blocks, of `invited` who were asked to join.
+
+    At least `quorum` members are in every sum. `cohort` is who is asked next: it only shrinks.
+    """
+
+    purpose: str
+    opened: Opened
+    question: Question
+    quorum: int
+    invited: int
+    cohort: tuple[str, ...] = ()
+    number: int = 0
+    turn: int = 0
+    _known: int = field(default=0, init=False)  # symbols of this turn's context that the whole cohort has heard
+
+    def __post_init__(self) -> None:
+        self.cohort = self.cohort or self.opened.members
+
+    def sum(
+        self, context: Symbols, told: Reals, drafts: Symbols, drafted: Reals, support: Support = NO_SUPPORT
+    ) -> Coordinator[Block]:
+        """Return the sums for the position after `context` and those after each draft.
+
+        Raises: Abort below the quorum, or where a sum is dead and may not be asked for again.
+        """
+        asked = Asked(self.question, context, told, drafts, drafted, support)
+        digest, trips, there = asked.digest(self.purpose), 0, self.cohort
+        for attempt in range(self.opened.terms.attempts):
+            spec = self.question.spec(self.opened.terms, len(self.cohort), asked.positions)
+            request = self.opened.request(self.purpose, spec, digest, self.number, self.cohort, attempt)
+            answers = yield self._asks(asked, request)
+            there = tuple(usable(self.opened, request, answers))
+            trips, self._known = trips + 1, context.size
+            self._require(len(there))
+            try:
+                summed = yield from finish(self.opened, request, answers)
+            except DeadSum as dead:
+                trips, self.cohort = trips + dead.trips, there
+                continue
+            self.number, self.cohort = self.number + 1, summed.members
+            total = spec.decode(summed.words, len(summed.members))
+            return Block(total.reshape(asked.positions, -1), summed.members, trips + summed.trips)
+        raise Abort(
+            f"block {self.number + 1}: {len(there)} of {self.invited} members answered, and the sum needs all it was"
+            " asked of: ask again in a new session"
+        )
+
+    def begin_anew(self) -> None:
+        """Go on with another context, which repeats none of the last one."""
+        self.turn, self._known = self.turn + 1, 0
+
+    def _asks(self, asked: Asked, request: Request) -> dict[MemberId, Think]:
+        made: dict[tuple[Slip, ...], Think] = {}  # the same ask for all who need the same: it is encoded once
+        for member in self.cohort:
+            slips = self.opened.slips(member)
+            if slips not in made:
+                made[slips] = Think(
+                    self.question,
+                    self.number,
+                    self.turn,
+                    self._known,
+                    asked.context[self._known :],
+                    asked.told[self._known :],
+                    asked.drafts,
+                    asked.drafted,
+                    asked.support,
+                    request,
+                    slips,
+                )
+        return {MemberId(m): made[self.opened.slips(m)] for m in self.cohort}
+
+    def _require(self, there: int) -> None:
+        least = max(self.quorum, self.opened.terms.smallest_crowd)
+        if there < least:
+            raise Abort(f"block {self.number + 1}: {there} of {self.invited} members answered, need {least}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Message):
+    """Be the task: sum over given public texts, one position for each of their symbols but the first `given` ones.
+
+    Shapes:  `tokens` (n,) are all texts, one after the other, of `lengths`; `told` (n,) log p0 of each symbol in its
+             text, in nats; `support` (n, K) the symbols of each position by the symbol that stands there, or (0, 0).
+    At least `quorum` members are in each sum, on these `terms`. A text takes one sum for each `block` positions.
+    """
+
+    question: Question
+    quorum: int
+    terms: Terms
+    tokens: Symbols
+    lengths: tuple[int, ...]
+    given: int
+    told: Reals
+    support: Support
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Message):
+    """Be the result: the sums (positions, width), and for each block how many members are in it, and its trips.
+
+    Text after text, one row for each symbol but the first `given` ones.
+    """
+
+    sums: Rows
+    answered: tuple[int, ...]
+    trips: tuple[int, ...]
+
+
+def read(name: str, members: Sequence[MemberId], task: Message) -> Coordinator[Read]:
+    """Have the members read the task's texts, teacher-forced, and return the sums of all positions.
+
+    Deterministic. Raises: Abort, LocalError.
+    """
+    if not isinstance(task, Reading):
+        raise LocalError("this collaboration reads given texts")
+    _require_whole(task)
+    opened = yield from open_session(members, task.terms)
+    blocks = Blocks(name, opened, task.question, task.quorum, len(members))
+    sums: list[Rows] = []
+    answered, trips, start = list[int](), list[int](), 0
+    for text, length in enumerate(task.lengths):
+        if text:
+            blocks.begin_anew()
+        for first in range(task.given, length, task.question.block):
+            last = min(first + task.question.block, length)
+            context, drafts = slice(start, start + first), slice(start + first, start + last - 1)
+            support = task.support[start + first : start + last] if task.support.size else NO_SUPPORT
+            block = yield from blocks.sum(
+                task.tokens[context], task.told[context], task.tokens[drafts], task.told[drafts], support
+            )
+            sums.append(block.total)
+            answered.append(len(block.members))
+            trips.append(block.trips)
+        start += length
+    return Read(np.concatenate(sums), tuple(answered), tuple(trips))
+
+
+def _require_whole(task: Reading) -> None:
+    """Refuse a task that was not planned to its end. Raises: LocalError."""
+    question, symbols = task.question, task.tokens.size
+    if task.given < 1 or not task.lengths or min(task.lengths) <= task.given or sum(task.lengths) != symbols:
+        raise LocalError("expected texts longer than what is given of each, and at least one symbol given")
+    if task.told.shape != task.tokens.shape:
+        raise LocalError("expected one log-probability for each symbol")
+    if task.support.shape != ((symbols, question.support) if question.support else (0, 0)):
+        raise LocalError("a support of another shape than the question's")
+    if symbols - task.given * len(task.lengths) > question.most:
+        raise LocalError("more positions than the question allows")

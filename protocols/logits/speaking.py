@@ -1,0 +1,158 @@
+"""Let private models speak together: symbol after symbol, several positions a round trip, to the end of an answer.
+
+    coordinator                                         member
+      the public model drafts T - 1 symbols
+      Think(question, context, drafts, ...) ───────────▶ see block.py: one forward pass, one masked answer
+      ◀───────────────────────────────────────────────── Upload
+      drafts that stand by the members' distribution,
+      and one symbol after them: shown to who asked
+
+How symbols are drawn from the sums: sampling.py. Where the members' privacy rests on the sampling, drafts are
+matched; else accepted by chance, which keeps more of them. Either way the answer is distributed as without drafts.
+
+Learns:  who asked: the symbols. The coordinator: the sums too. Members: the prompt, and the answer as it grows.
+Trusts:  as the collaboration whose question it is.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.faults import LocalError
+from protocols.logits.asking import NO_SUPPORT, Blocks
+from protocols.logits.block import Reals, Support
+from protocols.logits.question import Question
+from protocols.logits.sampling import accepted, combined, matched
+from protocols.secure_sum.coordinate import open_session
+from protocols.secure_sum.terms import Terms
+from protocols.session import Coordinator, MemberId
+from protocols.wire import Message
+
+Rows = NDArray[np.floating[Any]]
+_LEAST = -1e4  # nats
+
+
+class Thought(Protocol):
+    """Hold what a model says of a context and its drafts, as logarithms of probabilities."""
+
+    @property
+    def told(self) -> Rows:
+        """Return (context,): of each symbol given those before; the first is 0."""
+
+    @property
+    def drafted(self) -> Rows:
+        """Return (drafts,): the same of the drafts."""
+
+    @property
+    def next(self) -> Rows:
+        """Return (drafts + 1, symbols): of every symbol after the context, and after each draft."""
+
+
+class Public(Protocol):
+    """Be the coordinator's own side: the public model, what drafts, the randomness, and who is shown the answer."""
+
+    ends: frozenset[int]
+
+    def block(self, context: Sequence[int], drafts: Sequence[int]) -> Thought:
+        """Return what the public model says. Raises: PeerError for an empty context, or one that is too long."""
+
+    def draft(self, context: Sequence[int], count: int, *, greedy: bool) -> tuple[list[int], Rows]:
+        """Return at most `count` guesses of what follows, and the probabilities (count, V) that each was drawn from.
+
+        If `greedy` the likeliest, of which the rows say nothing: a fixed guess is as if drawn from certainty.
+        """
+
+    def uniform(self) -> float:
+        """Return a number from 0 to below 1, that nobody else can predict."""
+
+    def emit(self, symbols: Sequence[int]) -> None:
+        """Show who asked the next symbols."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken(Message):
+    """Hold an answer: its symbols, how many of them each block gave, its members, and its trips."""
+
+    symbols: tuple[int, ...]
+    given: tuple[int, ...]
+    answered: tuple[int, ...]
+    trips: tuple[int, ...]
+
+
+def speak(
+    name: str,
+    members: Sequence[MemberId],
+    question: Question,
+    terms: Terms,
+    quorum: int,
+    prompt: Sequence[int],
+    public: Public,
+) -> Coordinator[Spoken]:
+    """Return an answer to `prompt` of at most `question.most` symbols, or up to the first that ends it.
+
+    Raises: Abort, if too few are there or a sum is dead; PeerError for a prompt that the public model cannot read;
+            LocalError for an empty one.
+    """
+    if not len(prompt):
+        raise LocalError("an empty prompt")
+    told = _told(public.block(prompt, ()).told)  # before anybody is asked: it must fit
+    opened = yield from open_session(members, terms)
+    blocks = Blocks(name, opened, question, quorum, len(members))
+    context, said = list(prompt), list[int]()
+    given, answered, trips = list[int](), list[int](), list[int]()
+    while len(said) < question.most and not public.ends.intersection(said[-1:]):
+        count = min(question.block, question.most - len(said)) - 1
+        drafts, proposals = public.draft(context, count, greedy=question.central)
+        thought = public.block(context, drafts)
+        support = likeliest(thought.next, question.support)
+        block = yield from blocks.sum(
+            np.array(context, np.int32),
+            told,
+            np.array(drafts, np.int32),
+            _told(thought.drafted),
+            support,
+        )
+        targets = combined(question, thought.next, block.total, support)
+        new = _drawn(question, targets, np.asarray(proposals, np.float64), drafts, public.uniform)
+        new = _ended(new, public.ends)
+        told = np.concatenate([told, _told(thought.next[np.arange(len(new)), new])])  # as it was told before
+        context, said = [*context, *new], [*said, *new]
+        public.emit(new)
+        given.append(len(new))
+        answered.append(len(block.members))
+        trips.append(block.trips)
+    return Spoken(tuple(said), tuple(given), tuple(answered), tuple(trips))
+
+
+def likeliest(rows: Rows, count: int) -> Support:
+    """Return the `count` likeliest symbols of each row, in the order of their numbers; nothing for 0."""
+    if not count:
+        return NO_SUPPORT
+    best = np.argsort(-np.asarray(rows, np.float64), axis=1, kind="stable")[:, :count]
+    return np.sort(best, axis=1).astype(np.uint32)
+
+
+def _told(logs: Rows) -> Reals:
+    """Return log-probabilities as they are told: what the public model finds impossible as a number, too."""
+    return np.maximum(logs, _LEAST).astype(np.float32)
+
+
+def _drawn(
+    question: Question,
+    targets: NDArray[np.float64],
+    proposals: NDArray[np.float64],
+    drafts: Sequence[int],
+    uniform: Callable[[], float],
+) -> list[int]:
+    if question.central:
+        return matched(targets, drafts, uniform)
+    return accepted(targets, proposals, drafts, uniform)
+
+
+def _ended(symbols: Sequence[int], ends: frozenset[int]) -> list[int]:
+    """Return the symbols up to the first that ends an answer, with it."""
+    last = next((i for i, symbol in enumerate(symbols) if symbol in ends), len(symbols) - 1)
+    return list(symbols[: last + 1])
