@@ -32,6 +32,7 @@ bench: $(VENV)/.developing  ## install the peers, and measure this state beside 
 	$(BIN)/parley bench dp-training
 	$(BIN)/parley bench engine
 	$(BIN)/parley bench ledger
+	$(BIN)/parley bench logits
 	$(BIN)/parley bench secure-sum
 	$(BIN)/parley bench weights
 

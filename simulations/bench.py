@@ -50,10 +50,18 @@ def weights() -> list[Row]:
     return measure()
 
 
+def logits(corpora: Path | None = None, work: Path | None = None) -> list[Row]:
+    """Measure what predicting together gains over the best silo alone, with and without privacy."""
+    from simulations.benches.logits import logits as measure
+
+    return measure(corpora, work)
+
+
 BENCHES: dict[str, Callable[[], list[Row]]] = {
     "dp-training": dp_training,
     "engine": engine,
     "ledger": ledger,
+    "logits": logits,
     "real-size": real_size,
     "secure-sum": secure_sum,
     "weights": weights,

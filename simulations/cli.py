@@ -158,16 +158,25 @@ def doctor() -> None:
 
 
 @app.command()
-def bench(name: Annotated[str, typer.Argument(help="What to measure.")], json_file: JsonFile = None) -> None:
+def bench(
+    name: Annotated[str, typer.Argument(help="What to measure.")],
+    json_file: JsonFile = None,
+    corpora: Annotated[Path | None, typer.Option(help="logits: a folder of text for each silo.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="logits: where trained models are kept for the next time.")
+    ] = None,
+) -> None:
     """Measure this state beside a peer, in one run."""
     with _errors():
         from privacy.config import nearest
-        from simulations.bench import BENCHES, write_rows
+        from simulations.bench import BENCHES, logits, write_rows
         from simulations.benches.rows import text
 
         if name not in BENCHES:
             raise ConfigError("parley bench", name, f"no such benchmark ({nearest(name, list(BENCHES))})")
-        rows = BENCHES[name]()
+        if name != "logits" and (corpora or work):
+            raise ConfigError("parley bench", "--corpora, --work", "they are for the benchmark logits alone")
+        rows = logits(corpora, work) if name == "logits" else BENCHES[name]()
         for line in text(rows):
             typer.echo(line)
         if json_file is not None:

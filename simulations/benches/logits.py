@@ -1,0 +1,206 @@
+"""Measure the logit level: small private models that predict together, token by token: `parley bench logits`.
+
+Organisations ("silos") have a model each, made from one public model; a shard's model knows an eighth of a silo's
+text. Perplexity is over all silos' held-out text. Every figure is the mean over the seeds, each of which deals the
+texts and trains all models anew; NAME_spread is the largest less the smallest. Settings are chosen on other windows.
+
+mixture_vs_...           the locally weighted mixture, weights bounded by B = 2, no noise: "sum only", no epsilon
+worst_home_ratio         the mixture over a silo's own model, on that silo's own text: the worst silo
+private_record_...       a symbol sampled from clipped log-ratios of all shards, over the best silo's shards alone by
+                         the same mechanism at the same epsilon; unit: one record
+private_vs_pmixed        the same mechanism over PMixED, epsilon 8, 256 tokens; unit: one shard, taken away
+dpsgd_silos_mixture_...  the mixture of models trained by DP-SGD at epsilon 8 over the best of them, for any number of
+                         tokens; unit: one record
+organisation_...         what does not help: one organisation of four as the unit
+gaussian_...             what does not help: noise that 32 shards add together; unit: one record
+mask_ms_152k             from a member's numbers for one position to its masked letter, words of 16 bits, four members
+"""
+
+import math
+import multiprocessing
+import signal
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from simulations.benches.logits_figures import ORGANISATION, STAGES, Found
+from simulations.benches.logits_lab import Bench, Job, Lab, Size, alone, jobs, train
+from simulations.benches.logits_masking import masking
+from simulations.benches.rows import Row
+
+ROWS = (
+    "mixture_vs_best_silo",
+    "mixture_vs_mean_logit",
+    "worst_home_ratio",
+    "worst_home_ratio_b20",
+    "private_record_eps8_t256_vs_best_silo",
+    "private_record_eps2_t64_vs_best_silo",
+    "private_vs_pmixed",
+    "dpsgd_silos_mixture_vs_best_dp_silo",
+)
+
+
+def logits(
+    corpora: Path | None = None, work: Path | None = None, size: Size | None = None, processes: int = 2
+) -> list[Row]:
+    """Return all rows. Trained models stay in `work`, where it is given, and are not trained again."""
+    size = size or Size()
+    with _folder(work) as folder:
+        labs = [Lab(folder, corpora, size, seed) for seed in size.seeds]
+        with _pool(processes) as pool:
+            names = list(pool.map(_begin, labs))
+            list(pool.map(train, [job for each in zip(*map(jobs, labs, names), strict=True) for job in each]))
+            found = list(pool.map(figures, labs))
+    return [*rows_of(found), *masking(size.masking)]
+
+
+def figures(lab: Lab) -> Found:
+    """Take one seed's figures, in one thread."""
+    alone()
+    bench, found = Bench(lab), Found()
+    for stage in STAGES.values():
+        stage(bench, found)
+    return found
+
+
+def rows_of(found: Sequence[Found]) -> list[Row]:
+    """Return the rows for the seeds' figures."""
+    rows: list[Row] = []
+    for measure, ours, theirs, peer, most in _RATIOS:
+        own, others = [f.values[ours] for f in found], [f.values[theirs] for f in found]
+        ratios = [a / b for a, b in zip(own, others, strict=True)]
+        rows += _with_spread(measure, ratios, most, peer, own, others)
+    for name, bound in (("worst_home_ratio", "2"), ("worst_home_ratio_b20", "20")):
+        worst = [f.values[f"worst home ratio B={bound}"] for f in found]
+        rows += _with_spread(name, worst, 1.03, f"its own model at home; B = {bound}")
+    rows += [r for m, o, t, p in _beside() for r in _compared(m, o, t, p, found)]
+    rows += [
+        _plain(f"largest_share_of_a_weight{s}", f"{p}largest share", found) for s, p in (("", ""), ("_dp", "dp "))
+    ]
+    return sorted(rows, key=lambda r: _place(r.measure))
+
+
+# measure, ours, the peer's, who that is, the goal
+_RATIOS = (
+    ("mixture_vs_best_silo", "mixture B=2", "best silo", "best silo, perplexity; B = 2", 0.62),
+    ("mixture_vs_mean_logit", "mixture B=2", "mean logit", "mean of logits, perplexity; B = 2", 0.80),
+    (
+        "private_record_eps8_t256_vs_best_silo",
+        "record eps=8 T=256",
+        "record eps=8 T=256 best silo",
+        "best silo's shards at the same epsilon, perplexity",
+        0.80,
+    ),
+    (
+        "private_record_eps2_t64_vs_best_silo",
+        "record eps=2 T=64",
+        "record eps=2 T=64 best silo",
+        "best silo's shards at the same epsilon, perplexity",
+        0.85,
+    ),
+    (
+        "private_vs_pmixed",
+        "removal eps=8 T=256",
+        "pmixed eps=8 T=256",
+        "PMixED, its best accounting, perplexity",
+        0.80,
+    ),
+    (
+        "dpsgd_silos_mixture_vs_best_dp_silo",
+        "dp mixture B=2",
+        "dp best silo",
+        "best silo by DP-SGD, perplexity; B = 2",
+        0.75,
+    ),
+)
+
+
+def _beside() -> Iterator[tuple[str, str, str, str]]:
+    """Yield what is printed beside: measure, ours, the peer's, and who that is."""
+    for bound in ("0.5", "1", "3", "20"):
+        yield f"mixture_b{bound}_vs_best_silo", f"mixture B={bound}", "best silo", "best silo, perplexity"
+    yield "plain_mixture_vs_best_silo", "plain mixture", "best silo", "best silo, perplexity"
+    yield "oracle_routing_vs_best_silo", "oracle routing", "best silo", "best silo, perplexity"
+    yield (
+        "private_vs_pmixed_published",
+        "removal eps=8 T=256",
+        "pmixed published eps=8 T=256",
+        "PMixED, its published accounting, perplexity",
+    )
+    yield "dpsgd_silos_mixture_vs_best_silo", "dp mixture B=2", "best silo", "best silo without privacy, perplexity"
+    for epsilon, tokens in ORGANISATION:
+        name = f"organisation eps={epsilon:g} T={tokens}"
+        yield f"organisation_eps{epsilon:g}_t{tokens}_vs_public", name, "public", "public model, perplexity"
+    for epsilon in (8, 2):
+        yield (
+            f"gaussian_eps{epsilon}_t64_vs_public",
+            f"gaussian eps={epsilon} T=64",
+            "public",
+            "public model, perplexity",
+        )
+
+
+def _compared(measure: str, ours: str, theirs: str, peer: str, found: Sequence[Found]) -> list[Row]:
+    own, others = [f.values[ours] for f in found], [f.values[theirs] for f in found]
+    ratios = [a / b for a, b in zip(own, others, strict=True)]
+    return _with_spread(measure, ratios, None, peer, own, others)[:1]
+
+
+def _with_spread(
+    measure: str,
+    ratios: Sequence[float],
+    most: float | None,
+    peer: str,
+    own: Sequence[float] = (),
+    others: Sequence[float] = (),
+) -> list[Row]:
+    value = _mean(ratios)
+    goal, met = ("for comparison", None) if most is None else (f"at most {most:g} x", value <= most)
+    row = Row(measure, value, "x", peer, _mean(others) if others else None, goal=goal, met=met)
+    if own:
+        row = Row(measure, value, "x", peer, _mean(others), goal=goal, met=met, ours=_mean(own))
+    return [row, Row(f"{measure}_spread", max(ratios) - min(ratios), "x", goal="for comparison")]
+
+
+def _plain(measure: str, name: str, found: Sequence[Found]) -> Row:
+    return Row(
+        measure,
+        _mean([f.values[name] for f in found]),
+        "1",
+        "mean share of the largest weight; B = 2",
+        goal="for comparison",
+    )
+
+
+def _place(measure: str) -> tuple[int, str]:
+    """Return where a row stands: the promised ones first, in their order, each before its spread."""
+    name = measure.removesuffix("_spread")
+    return (ROWS.index(name), measure) if name in ROWS else (len(ROWS), "")
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return math.fsum(found) / len(found)
+
+
+def _begin(lab: Lab) -> tuple[str, ...]:
+    """Train a seed's vocabulary and public model; return the silos' names."""
+    train(Job(lab, "public"))
+    return Bench(lab).silos
+
+
+@contextmanager
+def _folder(work: Path | None) -> Iterator[Path]:
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
+        yield work
+        return
+    with tempfile.TemporaryDirectory(prefix="parley-") as made:
+        yield Path(made)
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    spawned, quiet = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)
+    return ProcessPoolExecutor(processes, spawned, initializer=signal.signal, initargs=quiet)
