@@ -17,3 +17,11 @@ def only_one(lock: Path) -> Iterator[None]:
         except BlockingIOError:
             raise ConfigError(lock.parent.parent, "", "is up already") from None
         yield
+
+
+@contextmanager
+def locked(lock: Path) -> Iterator[None]:
+    """Hold `lock`, and wait for it while another process does."""
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -5,7 +5,7 @@ tests holds every other file to it. Every refusal here leaves a line in the ledg
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from privacy.mechanisms import Mechanism, Unprotected
 from privacy.occasion import Occasion
 from privacy.policy import Policy
 from privacy.randomness import Randomness, UnsafeSeededRandomness
+from privacy.redaction.redacted import Redacted
 from privacy.refusal import LevelForbidden, Refused
 from privacy.units import Kind
 
@@ -108,6 +109,14 @@ class Gate:
         self._drawn.add((*occasion.key, slot))
         return Disclosed(value.draw(self.randomness), receipt)
 
+    def pass_on(self, redacted: Redacted, account: Account, occasion: Occasion) -> Disclosed[Redacted]:
+        """Let redacted text go: a disclosure, counted and capped, which has no epsilon whatever was taken out of it.
+
+        What the policy's `redaction` is compared with is what the redactor wrote on it, not what the caller says.
+        Learns:  the partner: the text, and what its redaction is worth. Raises: Refused.
+        """
+        return self.disclose(_AsItIs(redacted), account, replace(occasion, redaction=redacted.profile), Kind.TEXT)
+
     def tell(self, kind: Kind, figure: float, account: Account, occasion: Occasion) -> Disclosed[float]:
         """Let a count, a metric or a timing go, with two significant digits: a disclosure like any other.
 
@@ -131,3 +140,12 @@ class Gate:
         """Refuse what the ledger would take for the same release as before, and charge nothing for."""
         if (*occasion.key, slot) in self._drawn:
             raise Refused("this letter's charge has been drawn on already")
+
+
+@dataclass(frozen=True, slots=True)
+class _AsItIs:
+    redacted: Redacted
+
+    def draw(self, _randomness: Randomness) -> Redacted:
+        """Return the text."""
+        return self.redacted

@@ -11,6 +11,7 @@ import typer
 
 from client.cli import app as member_app
 from client.cli import policy as member_policy
+from client.redact_cli import redact
 from privacy.config import ConfigError
 from server.cli import app as coordinator_app
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(member_app, name="member", help="An organisation's or device's side.")
 app.add_typer(coordinator_app, name="coordinator", help="The coordinator's side.")
+app.command()(redact)
 
 ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file (TOML).")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]

@@ -29,6 +29,7 @@ NAMED = (
     "CHANGELOG.md",
     "docs/log.md",
     "docs/audit.md",
+    "docs/redaction.md",
 )
 DOCUMENTS = [*(ROOT / name for name in NAMED), *ADRS]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,111 @@
+"""Take private spans out of text: run the detectors, settle what overlaps, put tokens in their place."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from privacy.redaction.banking import BANKING
+from privacy.redaction.contacts import CONTACTS
+from privacy.redaction.cues import ListDetector, cues
+from privacy.redaction.identities import IDENTITIES
+from privacy.redaction.measured import Protection, shipped
+from privacy.redaction.ner.features import folded
+from privacy.redaction.patterns import PatternDetector
+from privacy.redaction.phones import PhoneDetector
+from privacy.redaction.redacted import Redacted, Replaced
+from privacy.redaction.restated import Restated, again
+from privacy.redaction.settings import PROFILES, Settings
+from privacy.redaction.spans import Detector, Entity, Span, Unreadable, settle
+from privacy.redaction.streets import STREETS
+from privacy.redaction.strict import StrictDetector
+from privacy.redaction.times import TIMES
+from privacy.redaction.vault import LOOKS_LIKE_A_TOKEN, Vault
+from privacy.redaction.view import View
+
+LONGEST = 64 * 2**20  # characters of one text
+
+
+def structured() -> tuple[Detector, ...]:
+    """Return the detectors of structured identifiers: what has a shape, and no name."""
+    patterns = (*CONTACTS, *BANKING, *IDENTITIES, *TIMES, *STREETS)
+    return (PatternDetector("patterns", patterns), PhoneDetector())
+
+
+class Redactor:
+    """Hide identifiers in text, by some settings.
+
+    Trusts:  nobody; but what it does not detect leaves. Redaction is not anonymity.
+    """
+
+    def __init__(self, settings: Settings | None = None, plugs: Sequence[Detector] = ()) -> None:
+        self.settings = settings or Settings()
+        own = self.settings.custom()
+        strict = (StrictDetector(),) if self.settings.strict else ()
+        self.detectors: tuple[Detector, ...] = (*structured(), cues(), ListDetector(), *own, *strict, *plugs)
+        self._allowed = frozenset(map(folded, self.settings.allow))
+        self._denied = Restated()
+        for string in self.settings.deny:
+            self._denied.add(string, Entity.CUSTOM, 1.0, parts=False)
+        if missing := set(self.settings.plugs) - {d.name for d in plugs}:
+            raise ValueError(f"plugs: {', '.join(sorted(missing))} was asked for and not given")
+
+    def redact(self, text: str, vault: Vault) -> Redacted:
+        """Return the text with a token for whatever was detected; `vault.restore` undoes it, to the byte.
+
+        Raises: Unreadable for what is no text, and then nothing was put into the vault.
+        """
+        spans = self.find(text)
+        tokens = vault.tokens((text[s.start : s.end], s.kind) for s in spans)
+        out: list[str] = []
+        replaced: list[Replaced] = []
+        at = length = 0
+        for span, token in zip(spans, tokens, strict=True):
+            out += [text[at : span.start], token]
+            length += span.start - at
+            replaced.append(Replaced(span.start, span.end, length, token, span.kind, span.score, span.why))
+            length, at = length + len(token), span.end
+        masked = sum(s.end - s.start for s in spans) / max(1, len(text))
+        return Redacted("".join([*out, text[at:]]), tuple(replaced), masked, self.protection)
+
+    @property
+    def protection(self) -> Protection:
+        """Return what these settings are worth: what was measured of them, and no guarantee."""
+        own = self.settings.name not in PROFILES  # of an operator's own settings nothing was measured
+        return Protection(self.settings.name, () if own else shipped(self.settings.strict))
+
+    def find(self, text: str) -> list[Span]:
+        """Return what would be hidden, in order and without overlaps. Raises: Unreadable."""
+        require_text(text)
+        view = View.of(text)
+        found = [s for d in self.detectors for s in d.find(view) if self._is_hidden(view, s)]
+        found += [s for s in again(view, found) if self._is_hidden(view, s)]
+        found += self._denied.find(view)
+        found += _tokens_in(text)
+        return settle(_neighbours(text, settle(found)))
+
+    def _is_hidden(self, view: View, span: Span) -> bool:
+        if not self.settings.hides(span.kind, span.score):
+            return False
+        return not self._allowed or folded(view.text[span.start : span.end].strip()) not in self._allowed
+
+
+def require_text(text: str) -> None:
+    """Return if this is text that can be redacted. Raises: Unreadable."""
+    if len(text) > LONGEST:
+        raise Unreadable(f"{len(text)} characters, at most {LONGEST} are redacted at once")
+    if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in ("" if text.isascii() else text)):
+        raise Unreadable("binary data, which no detector can read")
+
+
+def _tokens_in(text: str) -> Iterable[Span]:
+    """Yield what looks like a vault's token in the original: it becomes a value like any other, and so comes back."""
+    for match in LOOKS_LIKE_A_TOKEN.finditer(text):
+        yield Span(match.start(), match.end(), Entity.TOKEN, 2.0, "looks like a token")
+
+
+def _neighbours(text: str, spans: list[Span]) -> list[Span]:
+    """Join a person's name that was found in pieces: with nothing but a space between them, they are one."""
+    joined = list(spans)
+    for one, other in pairwise(spans):
+        if one.kind is other.kind is Entity.PERSON and text[one.end : other.start] == " ":
+            joined.append(Span(one.start, other.end, one.kind, max(one.score, other.score), one.why))
+    return joined
