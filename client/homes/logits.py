@@ -72,7 +72,7 @@ class Adding:
         """Yield each expert's entries (length,)."""
         asked, context, drafts = self.asked, self.asked.context.tolist(), self.asked.drafts.tolist()
         public: Thought | None = None
-        if asked.question.sends not in (Sends.WEIGHTED, Sends.VOTES):
+        if asked.question.sends in (Sends.RATIOS, Sends.MIXED):
             public = self.experts.public.block(context, drafts)
         for expert in self.experts.own:
             yield entries(asked, self.number, expert.block(context, drafts), public).ravel()

@@ -19,17 +19,17 @@ _HALVINGS = 50
 
 
 def entries(asked: Asked, number: int, own: Thought, public: Thought | None) -> Reals:
-    """Return what an expert adds to block `number`, shape (T, width); `public` is needed for all but weights."""
+    """Return what an expert adds to block `number`, shape (T, width); `public` is needed for ratios and mixes."""
     question, where = asked.question, _where(asked)
     if question.sends is Sends.WEIGHTED:
         return weighted(question, asked, own, where)
+    if question.sends is Sends.VOTES:
+        return votes(_of(own.next, where), question.seed, number)
     if public is None:
         raise ValueError("expected what the public model says")
     if question.sends is Sends.MIXED:
         near = mixed(own.next, public.next, question.order, question.radius)
         return np.concatenate([_of(near, where), np.ones((len(near), 1))], axis=1)
-    if question.sends is Sends.VOTES:
-        return votes(_of(own.next, where), question.seed, number)
     return ratios(question, _of(own.next, where), _of(public.next, where))
 
 
