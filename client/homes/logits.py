@@ -25,6 +25,7 @@ from privacy.discrete_gaussian import DiscreteGaussian
 from privacy.fixed_point import FixedPoint
 from privacy.gate import Disclosed, Released
 from privacy.randomness import Randomness
+from privacy.refusal import LedgerUnavailable, Refused
 from privacy.units import Unit
 from protocols.faults import LocalError, PeerError
 from protocols.logits import contrast, distill, mixture, private_predict, product
@@ -95,7 +96,7 @@ class LogitsVisit(Visit):
             raise PeerError(f"a question of another collaboration than {name}")
         self.consider(self.summed(question.plan, request), noisy=True)  # whether without any is for the gate
         experts = self._experts(asked)
-        noise = _noise(question, experts)
+        noise = self._noise(question, experts)
         if noise in (Noise.SHARED, Noise.CENTRAL):
             self._require_unit(question, experts)
         else:
@@ -150,13 +151,21 @@ class LogitsVisit(Visit):
             event = SelfComposedDpEvent(sampled(question, len(experts.own), begun.spec), question.most)
         return Adding(asked, number, experts, begun, note, event, experts.artefact)
 
-
-def _noise(question: Question, experts: Experts) -> Noise:
-    if question.central:
-        return Noise.CENTRAL
-    if question.noise_multiplier is not None:
-        return Noise.SHARED
-    return Noise.NONE if experts.artefact is None else Noise.EARLIER
+    def _noise(self, question: Question, experts: Experts) -> Noise:
+        """Return where the privacy comes from. An adapter that was trained without noise was never charged."""
+        if question.central:
+            return Noise.CENTRAL
+        if question.noise_multiplier is not None:
+            return Noise.SHARED
+        if experts.artefact is None:
+            return Noise.NONE
+        try:
+            self.house.ledger.paid_for(experts.artefact.digest)
+        except LedgerUnavailable:
+            raise
+        except Refused:
+            return Noise.NONE
+        return Noise.EARLIER
 
 
 def noised(question: Question, shards: int, spec: FixedPoint, honest: int) -> DpEvent:
