@@ -216,9 +216,9 @@ class RedactedBy:
     profile: str
 
     def judge(self, asked: Asked) -> None:
-        """Raises: NotRedacted. What leaves at the levels text and api counts as text."""
+        """Raises: NotRedacted. What leaves at the levels text and api counts as text, but for counts in a sum."""
         if asked.kind is not Kind.TEXT:
-            wordless = asked.occasion.level not in (Level.TEXT, Level.API)
+            wordless = asked.occasion.level not in (Level.TEXT, Level.API) or asked.occasion.summed
             if wordless or asked.kind not in _CONTENT:
                 return
         if not self.profile:

@@ -10,6 +10,7 @@ from protocols import stream
 from protocols.faults import LocalError
 from protocols.logits import contrast, distill, mixture, private_predict, product
 from protocols.session import Coordinator, Member, MemberId
+from protocols.text import evolve, keyphrases
 from protocols.weights import average, extrapolate, merge, pooled, pretrain, search, soup
 from protocols.wire import Message, Wire
 
@@ -46,125 +47,24 @@ class Collaboration:
         return state
 
 
+_TRAINED, _THOUGHT = Stage.POST_TRAINING, Stage.INFERENCE
+_FILES: tuple[tuple[Any, Level, Stage], ...] = (
+    (average, Level.WEIGHTS, _TRAINED),
+    (merge, Level.WEIGHTS, _TRAINED),
+    (pretrain, Level.WEIGHTS, Stage.PRETRAINING),
+    (soup, Level.WEIGHTS, _TRAINED),
+    (search, Level.WEIGHTS, _TRAINED),
+    (extrapolate, Level.WEIGHTS, _TRAINED),
+    (pooled, Level.WEIGHTS, _TRAINED),
+    (mixture, Level.LOGITS, _THOUGHT),
+    (product, Level.LOGITS, _THOUGHT),
+    (contrast, Level.LOGITS, _THOUGHT),
+    (private_predict, Level.LOGITS, _THOUGHT),
+    (distill, Level.LOGITS, _TRAINED),
+    (stream, Level.LOGITS, _THOUGHT),
+    (evolve, Level.TEXT, _TRAINED),
+    (keyphrases, Level.TEXT, _TRAINED),
+)
 CATALOG: Mapping[str, Collaboration] = {
-    c.name: c
-    for c in (
-        Collaboration(
-            "average",
-            Level.WEIGHTS,
-            Stage.POST_TRAINING,
-            average.WIRE,
-            average.STATES,
-            average.BEGIN,
-            average.coordinate,
-        ),
-        Collaboration(
-            "merge",
-            Level.WEIGHTS,
-            Stage.POST_TRAINING,
-            merge.WIRE,
-            merge.STATES,
-            merge.BEGIN,
-            merge.coordinate,
-        ),
-        Collaboration(
-            "pretrain",
-            Level.WEIGHTS,
-            Stage.PRETRAINING,
-            pretrain.WIRE,
-            pretrain.STATES,
-            pretrain.BEGIN,
-            pretrain.coordinate,
-        ),
-        Collaboration(
-            "soup",
-            Level.WEIGHTS,
-            Stage.POST_TRAINING,
-            soup.WIRE,
-            soup.STATES,
-            soup.BEGIN,
-            soup.coordinate,
-        ),
-        Collaboration(
-            "search",
-            Level.WEIGHTS,
-            Stage.POST_TRAINING,
-            search.WIRE,
-            search.STATES,
-            search.BEGIN,
-            search.coordinate,
-        ),
-        Collaboration(
-            "extrapolate",
-            Level.WEIGHTS,
-            Stage.POST_TRAINING,
-            extrapolate.WIRE,
-            extrapolate.STATES,
-            extrapolate.BEGIN,
-            extrapolate.coordinate,
-        ),
-        Collaboration(
-            "pooled",
-            Level.WEIGHTS,
-            Stage.POST_TRAINING,
-            pooled.WIRE,
-            pooled.STATES,
-            pooled.BEGIN,
-            pooled.coordinate,
-        ),
-        Collaboration(
-            stream.NAME,
-            Level.LOGITS,
-            Stage.INFERENCE,
-            stream.WIRE,
-            stream.STATES,
-            stream.BEGIN,
-            stream.coordinate,
-        ),
-        Collaboration(
-            "mixture",
-            Level.LOGITS,
-            Stage.INFERENCE,
-            mixture.WIRE,
-            mixture.STATES,
-            mixture.BEGIN,
-            mixture.coordinate,
-        ),
-        Collaboration(
-            "product",
-            Level.LOGITS,
-            Stage.INFERENCE,
-            product.WIRE,
-            product.STATES,
-            product.BEGIN,
-            product.coordinate,
-        ),
-        Collaboration(
-            "contrast",
-            Level.LOGITS,
-            Stage.INFERENCE,
-            contrast.WIRE,
-            contrast.STATES,
-            contrast.BEGIN,
-            contrast.coordinate,
-        ),
-        Collaboration(
-            "private_predict",
-            Level.LOGITS,
-            Stage.INFERENCE,
-            private_predict.WIRE,
-            private_predict.STATES,
-            private_predict.BEGIN,
-            private_predict.coordinate,
-        ),
-        Collaboration(
-            "distill",
-            Level.LOGITS,
-            Stage.POST_TRAINING,
-            distill.WIRE,
-            distill.STATES,
-            distill.BEGIN,
-            distill.coordinate,
-        ),
-    )
+    f.NAME: Collaboration(f.NAME, level, stage, f.WIRE, f.STATES, f.BEGIN, f.coordinate) for f, level, stage in _FILES
 }

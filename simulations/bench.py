@@ -57,9 +57,17 @@ def logits(corpora: Path | None = None, work: Path | None = None) -> list[Row]:
     return measure(corpora, work)
 
 
+def evolve() -> list[Row]:
+    """Measure private evolution's votes: what noise leaves of them, what noise it takes, and what a round costs."""
+    from simulations.benches.evolve import evolve as measure
+
+    return measure()
+
+
 BENCHES: dict[str, Callable[[], list[Row]]] = {
     "dp-training": dp_training,
     "engine": engine,
+    "evolve": evolve,
     "ledger": ledger,
     "logits": logits,
     "real-size": real_size,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from client.homes.average import AverageVisit
+from client.homes.counting import CountingVisit
 from client.homes.logits import LogitsVisit
 from client.homes.merge import MergeVisit
 from client.homes.pooled import PooledVisit
@@ -15,7 +16,9 @@ VISITS: Mapping[str, type[Visit]] = {
     "average": AverageVisit,
     "contrast": LogitsVisit,
     "distill": LogitsVisit,
+    "evolve": CountingVisit,
     "extrapolate": UtilityVisit,
+    "keyphrases": CountingVisit,
     "merge": MergeVisit,
     "mixture": LogitsVisit,
     "pooled": PooledVisit,

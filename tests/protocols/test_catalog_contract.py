@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from thinkers import public_rows, question, reading
-from village import CORNERS, LENGTH, TERMS, pool_task, recipe, task, trial, village
+from village import CORNERS, LENGTH, TERMS, ballot, pool_task, recipe, task, trial, village
 
 from privacy.fixed_point import FixedPoint, sized
 from protocols import catalog
@@ -25,6 +25,9 @@ from protocols.post import Letter, seal
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId
 from protocols.stream import Tickets
+from protocols.text.ballot import Ballot, Votes
+from protocols.text.evolve import Evolve
+from protocols.text.keyphrases import Keyphrases
 from protocols.weights import average
 from protocols.weights.extrapolate import Extrapolate
 from protocols.weights.merge import Merge, MergePlan, Method, Protection
@@ -51,9 +54,12 @@ TASKS = {
     "contrast": lambda: reading(question(sends=Sends.RATIOS, strength=2.0, plausible=0.1)),
     "private_predict": lambda: reading(question(sends=Sends.RATIOS, central=True, clip=1.0, experts=32)),
     "distill": lambda: Distill(reading(), np.concatenate([public_rows()[:1], public_rows()]).astype(np.float32)),
+    "evolve": lambda: Evolve(ballot(), 2, TERMS, TEXTS),
+    "keyphrases": lambda: Keyphrases(ballot(by=Votes.HELD, votes=2, counts=2), 2, TERMS, TEXTS),
 }
 THINKING = {"mixture", "product", "contrast", "private_predict", "distill"}
 FREE = {"stream"}  # what lets out nothing of the data, and charges nothing
+TEXTS = ("one", "two", "three", "four", "five")
 CANARY = 0.123456789123
 
 
@@ -96,6 +102,7 @@ MADE = {
         recipe, learning_rate=st.floats(0.01, 0.99), epsilon=st.none() | st.floats(0.1, 9), rank=st.integers(1, 9)
     ),
     Question: st.builds(question, clip=st.floats(0.01, 9), most=st.integers(4, 99), seed=st.integers(0, 99)),
+    Ballot: st.builds(ballot, choices=st.integers(1, 99), epsilon=st.floats(0.1, 9), population=st.integers(1, 99)),
     Trial: st.builds(trial, clip=st.floats(0.01, 9), epsilon=st.floats(0.1, 9), population=st.integers(1, 99)),
 }
 
@@ -246,7 +253,7 @@ def test_no_planted_canary_is_ever_on_the_wire_in_a_log_or_in_an_error(entry, tm
 
 def test_the_catalog_names_each_collaboration_as_its_key():
     assert all(name == c.name for name, c in CATALOG.items())
-    assert Path(catalog.__file__).read_text().count("Collaboration(\n") == len(CATALOG)
+    assert Path(catalog.__file__).read_text().count("\n    (") == len(CATALOG)  # one line each
 
 
 def test_a_stored_state_that_is_garbage_is_our_fault_or_the_files(entry):

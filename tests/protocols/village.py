@@ -34,6 +34,8 @@ from protocols.secure_sum.sums import Sums
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId, drive
 from protocols.stream import Dialling
+from protocols.text import ballot as count
+from protocols.text.ballot import Ballot, Votes
 from protocols.weights import average, merge, pooled, utility
 from protocols.weights.average import Average
 from protocols.weights.blending import agreeing, trimmed
@@ -91,6 +93,32 @@ class Nearer:
         return np.clip(before - np.array(after), -self.clip, self.clip).astype(np.float32)
 
 
+def ballot(**changes) -> Ballot:
+    given = {
+        "by": Votes.NEAREST, "choices": 5, "counts": 1, "votes": 1, "looks": 1, "population": 12, "record_tokens": 16,
+        "unit": Unit.RECORD, "epsilon": 8.0, "delta": 1e-5, "noise_multiplier": 0.5,
+    }  # fmt: skip
+    return Ballot(**(given | changes))
+
+
+@dataclass
+class Crowd:
+    """Be four records that all vote for the choice that ten times their private point says."""
+
+    point: np.ndarray
+    choices: int
+
+    def __len__(self) -> int:
+        return 4
+
+    def vectors(self, chosen, _randomness):
+        one = np.eye(self.choices)[round(10 * abs(self.point[0])) % self.choices]
+        yield from np.tile(one, (chosen.size, 1))
+
+    def draw(self, _randomness) -> np.ndarray:
+        return np.sum(list(self.vectors(np.arange(4), None)), axis=0).astype(np.float32)
+
+
 def pool_task(mode: Mode = Mode.STRICT, **changes) -> pooled.Pool:
     given = {"steps": 1, "population": 12, "batch_size": 6, "noise_multiplier": 4.0} | changes
     return pooled.Pool(recipe(**given), 2, np.zeros(LENGTH, np.float32), Terms(mode, smallest_crowd=2, colluding=1))
@@ -145,17 +173,24 @@ class House:
     answered: Answered = field(default_factory=Answered)
 
     def __post_init__(self) -> None:
-        permission = Permission(
-            str(COORDINATOR.public),
-            Level.WEIGHTS,
-            tuple(CATALOG),
-            2,
-            self.noise_multiplier == 0,
-            unsafe_plain_sum=True,
+        permissions = tuple(
+            Permission(
+                str(COORDINATOR.public),
+                level,
+                tuple(c.name for c in CATALOG.values() if c.level is level),
+                2,
+                self.noise_multiplier == 0,
+                unsafe_plain_sum=True,
+            )
+            for level in {c.level for c in CATALOG.values()}
         )
         thinking = replace(
-            permission, level=Level.LOGITS, unsafe_without_noise=True, trusts_coordinator=True, attempts=self.attempts
+            next(p for p in permissions if p.level is Level.LOGITS),
+            unsafe_without_noise=True,
+            trusts_coordinator=True,
+            attempts=self.attempts,
         )
+        permissions = tuple(thinking if p.level is Level.LOGITS else p for p in permissions)
         mine = bigram(int(self.name[1:]) + 1)
         mine.table += np.outer(self.point, np.ones(len(mine.table)))[0]  # something of its private point
         self.thinkers = Thinkers(own=(mine,))
@@ -163,7 +198,7 @@ class House:
         self.roster = Roster(((self.name, self.identity.public),))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(self.folder / "ledger.db")
-        self.gate = Gate(Policy(1, BUDGET, (permission, thinking)), self.ledger, SystemRandomness())
+        self.gate = Gate(Policy(1, BUDGET, permissions), self.ledger, SystemRandomness())
         self.account = Account(f"data of {self.name}", BUDGET)
 
     @property
@@ -269,6 +304,22 @@ class Room:
         )
         visit = LogitsVisit(around, house.gate, at, Place(house.name, at.partner, at.session, at.members))
         return visit.thought(asked, number, request, slips)
+
+    def counted(self, ballot: Ballot, number: int, choices, request, slips) -> Released | Disclosed:
+        house, session, name = self.house, self.occasion.session, self.occasion.collaboration
+        terms = house.sums.terms(session, house.roster)
+        spec = ballot.spec(terms, len(request.members), len(choices) // ballot.looks)
+        context = count.context_of(name, ballot, number, choices)
+        begun = house.sums.begin(session, request, slips, Expected(name, spec, context, number))
+        occasion, voters = replace(self.occasion, summed=True), Crowd(house.point, spec.length)
+
+        def mask(values: np.ndarray):
+            return house.sums.upload(session, begun, values)
+
+        if ballot.noise_multiplier is None:
+            return house.gate.disclose(Masked(voters, spec, mask), house.account, occasion)
+        tally = MaskedSample(SampledShare(voters, spec, 1.0, terms.honest), mask)
+        return house.gate.release(tally, house.account, occasion)
 
     def stepped(self, recipe: Recipe, step: int, point: np.ndarray, request, slips) -> Released | Disclosed:
         house, name = self.house, self.occasion.session
