@@ -10,7 +10,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from protocols.carriers.flower_road import RUN_DIR, VILLAGE, require_bundle
 from protocols.session import MemberId
+from server.dialling import Dialled
 from server.grid import GridCarrier, await_nodes, partitions
+from server.orders import Road
 from server.rounds import RunFolder, run
 
 PATIENCE_S = 60.0  # for members to connect before the first letter
@@ -30,12 +32,20 @@ def main(grid: Grid, context: Context) -> None:
     (folder.root / "main").write_text(repr(time.time()), encoding="ascii")  # when the app was reached
     nodes = _nodes(grid, folder, simulated=bool(context.run_config.get(VILLAGE)))
     await_nodes(grid, nodes.values(), PATIENCE_S)
-    carrier = GridCarrier(grid, nodes, folder.order().deadline_s)
+    order = folder.order()
+    flower = GridCarrier(grid, nodes, order.deadline_s)
+    carrier: GridCarrier | Dialled = flower
+    if order.carrier is Road.STREAM and folder.who().coordinator:  # a simulation has no hub
+        carrier = Dialled(folder, flower)
 
     def hurry() -> None:
         carrier.deadline_s = min(carrier.deadline_s, FAREWELL_S)
 
-    run(folder, carrier, lambda: carrier.silent, hurry)
+    try:
+        run(folder, carrier, lambda: carrier.silent, hurry)
+    finally:
+        if isinstance(carrier, Dialled):
+            carrier.close()
 
 
 def _nodes(grid: Grid, folder: RunFolder, *, simulated: bool) -> dict[MemberId, int]:

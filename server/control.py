@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,23 @@ class Client:
     def stop(self, run: str) -> None:
         """End a run for good."""
         self._send("POST", f"/runs/{run}/stop")
+
+    def open_stream(self, members: Sequence[str], lasts_s: float) -> str:
+        """Open a stream that those members may dial; return its name. They dial once they are asked to."""
+        wishes = json.dumps({"members": list(members), "lasts_s": lasts_s}).encode()
+        return str(self._json("POST", "/streams", wishes)["stream"])
+
+    def stream(self, name: str) -> Mapping[str, Any]:
+        """Return the members of an open stream, and which of them are there."""
+        return self._json("GET", f"/streams/{name}")
+
+    def tickets(self, name: str) -> bytes:
+        """Return the encoded task by which the collaboration `stream` has the members dial."""
+        return self._send("GET", f"/streams/{name}/task").content
+
+    def close_stream(self, name: str) -> None:
+        """End a stream for good."""
+        self._send("DELETE", f"/streams/{name}")
 
     def await_ready(self, timeout_s: float, members: int = 0) -> None:
         """Wait until the coordinator is up and that many members are online. Raises: TimeoutError."""

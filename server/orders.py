@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
 
 from privacy.config import build
@@ -15,11 +16,18 @@ from protocols.wire import Message, Wire
 from server.journal import write_whole
 
 
+class Road(Enum):
+    """Name what carries a run's letters: Flower's messages, or streams that Flower's messages open."""
+
+    FLOWER = "flower"
+    STREAM = "stream"
+
+
 @dataclass(frozen=True, slots=True)
 class Order(Message):
     """Say what to run: the collaboration, who takes part, its encoded task, how long one trip may take, and why.
 
-    `purpose` is what the members are told, and keep in their ledgers.
+    `purpose` is what the members are told, and keep in their ledgers; `carrier` says on which road.
     """
 
     collaboration: str
@@ -27,6 +35,7 @@ class Order(Message):
     task: bytes
     deadline_s: float
     purpose: str = ""
+    carrier: Road = Road.FLOWER
 
     def __post_init__(self) -> None:
         if not self.members or len(set(self.members)) < len(self.members) or self.deadline_s <= 0:
@@ -47,13 +56,15 @@ def read_order(spec: bytes) -> Order:
 class Who:
     """Be what a run must know of the world: its session, the signing key's file, and the members.
 
-    `nodes` holds Flower node ids as text (JSON has no 64-bit integers); it is empty in a simulation.
+    `nodes` holds Flower node ids as text (JSON has no 64-bit integers), `coordinator` the coordinator's folder; both
+    are empty in a simulation.
     """
 
     session: str
     identity_key: str
     keys: Mapping[str, str]
     nodes: Mapping[str, str]
+    coordinator: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,11 @@ class RunFolder:
     def progress(self) -> Path:
         """Return the file with one JSON line for each trip."""
         return self.root / "progress.jsonl"
+
+    @property
+    def stream(self) -> Path:
+        """Return the file with the name of the stream that the run's letters travel on, if one is open."""
+        return self.root / "stream"
 
     @property
     def result(self) -> Path:

@@ -18,10 +18,10 @@ from protocols.carriers.stream_road import LONGEST_S, MOST_LETTER_BYTES
 from protocols.faults import PeerError
 from protocols.session import MemberId
 from protocols.wire import Message, Wire
-from server.hub import Silence
 
 MOST_BYTES = MOST_LETTER_BYTES + 2**16  # of one message on the control socket
 _AGAIN_S = 0.2
+_LATE = "late"  # of whom the hub has said nothing
 _MUTE = logging.Logger("road", logging.CRITICAL)  # the library's own would write down frames
 
 
@@ -76,7 +76,7 @@ class StreamRoad:
     def __call__(self, letters: Mapping[MemberId, bytes]) -> dict[MemberId, bytes]:
         """Send each member its letter, and return what came back in time."""
         deadline, answers = time.monotonic() + self.deadline_s, dict[MemberId, bytes]()
-        self.silent = dict.fromkeys(letters, Silence.LATE.value)
+        self.silent = dict.fromkeys(letters, _LATE)
         while self.silent and (left_s := deadline - time.monotonic()) > 0:
             waiting = {m: letters[m] for m in letters if m not in answers}
             try:

@@ -121,7 +121,7 @@ class Runs:
             raise BadOrder(f"not enrolled: {', '.join(sorted(strangers))}, of {len(order.members)} members")
         keys = {m: str(known.keys.identity) for m in order.members if (known := enrolled[m]).keys is not None}
         nodes = {m: str(enrolled[m].node) for m in order.members}
-        return Who(run, str(self._folder.identity_key), keys, nodes)
+        return Who(run, str(self._folder.identity_key), keys, nodes, str(self._folder.root))
 
     def _start(self, run: str) -> None:
         flower_run = self._superlink.start_run(self._fab, str(self._folder.runs / run))

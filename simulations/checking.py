@@ -29,8 +29,10 @@ from privacy.refusal import (
 )
 from privacy.rules import Asked, misses
 from privacy.units import Kind
+from protocols import stream
 from protocols.catalog import CATALOG
 from protocols.faults import PeerError
+from server.orders import Road
 from simulations.collaborations import run_of
 from simulations.collaborations.run import Cost, Side
 from simulations.experiment import Experiment, load_experiment
@@ -117,6 +119,7 @@ class _Trial:
         yield from self._of_the_home()
         yield from self._of_the_roster()
         yield from self._of_the_terms()
+        yield from self._of_the_road()
         run, side = run_of(self.experiment), Side(self.settings, self.policy, self.ledger, self.account)
         try:
             cost = run.cost(self.experiment, side)
@@ -157,6 +160,19 @@ class _Trial:
             yield from self.policy.sum_objections(self.occasion, *asked)
         except LevelForbidden:
             return  # no entry at all: the rules say so
+
+    def _of_the_road(self) -> Iterator[Exception]:
+        """Yield what the home would refuse of the stream, where one is to carry the letters."""
+        if self.experiment.carrier is not Road.STREAM:
+            return
+        entry = CATALOG[stream.NAME]
+        dial = replace(self.occasion, collaboration=entry.name, level=entry.level, summed=False)
+        try:
+            permission = self.policy.permission(dial)
+        except LevelForbidden as nowhere:
+            yield LevelForbidden(f"{nowhere}, for the stream: level logits, collaboration stream")
+            return
+        yield from misses(permission.whole, Asked(dial, None, Kind.KEYS, datetime.now(UTC), False))
 
     def _of_the_rules(self, event: DpEvent | None, times: int, foreseen: bool) -> Iterator[Exception]:
         noisy = self.experiment.privacy.epsilon is not None

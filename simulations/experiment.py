@@ -10,6 +10,7 @@ from protocols.catalog import CATALOG
 from protocols.secure_sum.terms import Mode, Terms, mode_for
 from protocols.weights.recipe import Half, Objective, Recipe, reach
 from protocols.weights.server_rules import FEDAVG, ServerRule
+from server.orders import Road
 from simulations.tables import (
     ADAPTER_ALONE,
     POOLED,
@@ -151,7 +152,10 @@ class MemberTable:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """Hold one experiment file. `purpose` is what the members are told the work is for; a policy may ask for one."""
+    """Hold one experiment file. `purpose` is what the members are told the work is for; a policy may ask for one.
+
+    `carrier` is the road of the letters on real nodes; in a simulation they stay in the process, or with Flower.
+    """
 
     version: int
     name: str
@@ -169,6 +173,7 @@ class Experiment:
     utility: UtilityTable | None = None
     pooled: PooledTable = POOLED
     purpose: str = ""
+    carrier: Road = Road.FLOWER
     unsafe_seeded_randomness: bool = False
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ _AT_HOME = "why is in its run/daemon.log, for its operator alone"
 _WHY = {
     "no-answer": f"its home refused, or could not answer; {_AT_HOME}",
     "late": "no answer in time",
+    "away": "it was not on the stream",
     "flower-3": "no answer in time",
     "flower-5": "its node was not connected",
 }
@@ -34,7 +35,7 @@ def order_for(experiment: Experiment, base: Base) -> bytes:
     name = experiment.collaboration.name
     task = CATALOG[name].wire.encode(run_of(experiment).task(experiment, base))
     members = tuple(m.name for m in experiment.members)
-    return ORDERS.encode(Order(name, members, task, TRIP_DEADLINE_S, experiment.purpose))
+    return ORDERS.encode(Order(name, members, task, TRIP_DEADLINE_S, experiment.purpose, experiment.carrier))
 
 
 def watch(client: Client, run: str, expected: int, console: Console) -> Mapping[str, Any]:

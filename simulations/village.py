@@ -15,7 +15,8 @@ from client.home import House
 from client.model import Base
 from privacy.ledger import Ledger, Statement
 from privacy.policy import Budget, Permission, Policy
-from privacy.units import Relation, Unit
+from privacy.units import Level, Relation, Unit
+from protocols import stream
 from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
 from protocols.keys import Identity, PublicKey
@@ -23,6 +24,7 @@ from protocols.post import Deliver, Mailbox, MemoryShelf, Outbox
 from protocols.roster import Roster
 from protocols.secure_sum.sums import Sums
 from protocols.session import Carrier, MemberId
+from server.orders import Road
 from simulations.experiment import Experiment
 
 Texts = Sequence[str | Document]
@@ -135,7 +137,11 @@ def policy_for(experiment: Experiment, partner: str, orders: tuple[float, ...] =
         experiment.training.record_tokens,
         disclosures=max(1000, experiment.collaboration.rounds * experiment.training.steps),
     )
-    return Policy(1, budget, (permission,), experiment.unsafe_seeded_randomness)
+    allow = [permission]
+    if experiment.carrier is Road.STREAM:
+        crowd = permission.smallest_crowd
+        allow.append(Permission(partner, Level.LOGITS, (stream.NAME,), crowd, purposes=permission.purposes))
+    return Policy(1, budget, tuple(allow), experiment.unsafe_seeded_randomness)
 
 
 def _house(

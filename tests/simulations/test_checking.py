@@ -303,3 +303,16 @@ def test_the_reasons_are_those_for_which_the_home_itself_refuses(
     checked = check_file(scene.home, scene.file)
     assert checked.allowed is (said is None)
     assert said is None or said in checked.objections
+
+
+def test_a_home_that_allows_no_stream_would_refuse_to_have_its_letters_on_one(scene: Scene) -> None:
+    scene.edit('name = "three small members"', 'name = "three small members"\ncarrier = "stream"')
+    shown = scene.check()
+    assert "would refuse it" in shown
+    assert "for the stream: level logits, collaboration stream" in shown
+
+
+def test_a_policy_that_is_made_for_streams_allows_them(settled: Callable[[], Scene], experiment_file: Path) -> None:
+    text = experiment_file.read_text(encoding="utf-8")
+    experiment_file.write_text(text.replace("seed = 7", 'seed = 7\ncarrier = "stream"', 1), encoding="utf-8")
+    assert "this home would not refuse it" in settled().check()
