@@ -1,8 +1,11 @@
 """A coordinator's front with its hub and control socket, and a village whose houses dial it: all on loopback."""
 
+import asyncio
+import contextlib
 import os
 import socket
 import ssl
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import httpx
 from deployment import until
 from fastapi import FastAPI
 from village import COORDINATOR, Village, village
-from websockets.sync.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from client.daemon import Desk
 from client.stream import Hub as Door
@@ -34,6 +37,32 @@ from server.up import Server, _unix
 NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # a Unix socket needs no authorities, and to load them takes time
 
 
+class Line:
+    """One WebSocket by hand. All of it happens in one event loop: no two threads may use one TLS connection."""
+
+    def __init__(self, where: str, context: ssl.SSLContext, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+        async def dial() -> ClientConnection:
+            return await connect(
+                where, ssl=context, proxy=None, max_size=wire.MOST_FRAME_BYTES, max_queue=1, close_timeout=0.2
+            )
+
+        self._line = self._do(dial())
+
+    def send(self, data: bytes | str) -> None:
+        self._do(self._line.send(data))
+
+    def recv(self, timeout_s: float) -> bytes:
+        return self._do(asyncio.wait_for(self._line.recv(), timeout_s))
+
+    def close(self) -> None:
+        self._do(self._line.close())
+
+    def _do(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
+
+
 @dataclass
 class Town:
     """A coordinator's front and control socket, and a village whose houses can dial it."""
@@ -44,12 +73,15 @@ class Town:
     homes: dict[str, Streams] = field(default_factory=dict)
     servers: list[Server] = field(default_factory=list)
     hub: Hub | None = None
+    lines: list[Line] = field(default_factory=list)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
 
     @classmethod
     def make(cls, root: Path, members: int = 3) -> "Town":
         folder = init(root / "c", f"127.0.0.1:{free_port()}")
         folder.identity_key.write_bytes(COORDINATOR.to_pem())
         town = cls(folder, village(root, members))
+        threading.Thread(target=town.loop.run_forever, daemon=True).start()
         store = Store(folder.store)
         for place, (name, house) in enumerate(town.there.houses.items()):
             store.invite(name, "token")
@@ -129,23 +161,27 @@ class Town:
     def stop(self) -> None:
         for home in self.homes.values():
             home.close()
+        for line in self.lines:
+            with contextlib.suppress(Exception):
+                line.close()
+        self.loop.call_soon_threadsafe(self.loop.stop)
         self.down()
 
     def ticket(self, stream: str, member: str) -> bytes:
         found = self.tickets(stream)
         return found.tickets[sorted(self.there.houses).index(MemberId(member))]
 
-    def socket(self, context: ssl.SSLContext | None = None) -> ClientConnection:
+    def socket(self, path: str = wire.PATH) -> Line:
         """Dial the hub as nobody in particular."""
-        where = f"wss://{self.folder.address}{wire.PATH}"
-        return connect(where, ssl=context or tls(self.folder), proxy=None, max_size=wire.MOST_FRAME_BYTES)
+        self.lines.append(Line(f"wss://{self.folder.address}{path}", tls(self.folder), self.loop))
+        return self.lines[-1]
 
     def channel(self, of: str, by: str, **changes) -> Channel:
         shown = authority.fingerprint(self.folder.server_certificate.read_bytes())
         given = {"stream": of, "member": by, "certificate": shown} | changes
         return Channel(**({"ticket": b""} | given if "ticket" in given else {"ticket": self.ticket(of, by)} | given))
 
-    def greeted(self, stream: str, member: str, identity: Identity | None = None) -> ClientConnection:
+    def greeted(self, stream: str, member: str, identity: Identity | None = None) -> Line:
         """Dial and greet by hand as a member; return the connection."""
         line, channel, nonce = self.socket(), self.channel(stream, member), os.urandom(32)
         line.send(wire.WIRE.encode(channel.hello(nonce)))
