@@ -11,7 +11,7 @@ from client.data import documents, read
 from client.documents import CONTENT, Columns, Content, Document, Turn
 from privacy.config import ConfigError, nearest
 from privacy.units import Unit
-from simulations.corpora import silos
+from simulations.corpora import headers, silos
 from simulations.experiment import SILO, Experiment, MemberTable
 
 HELD_OUT_CHARACTERS = 24_000  # of each member: equal shares make the mixed text, and keep judging short
@@ -38,8 +38,9 @@ class MemberText:
 def lay_out(experiment: Experiment, file: Path, folder: Path) -> dict[str, MemberText]:
     """Write what the members need under `folder` and return it by member; `file` is named in errors.
 
-    A silo of the standard library is written out as a folder of files. A path's documents are split: every tenth,
-    or a single document's last tenth, is held out; of rows that have groups, every tenth group with all its rows.
+    A silo (of the standard library, or of headers) is written out as a folder of files. A path's documents are
+    split: every tenth, or a single document's last tenth, is held out; of rows that have groups, every tenth group
+    with all its rows.
     Raises: ConfigError.
     """
     found = {m.name: _member(m, experiment, file, folder / m.name) for m in experiment.members}
@@ -92,13 +93,15 @@ def _member(member: MemberTable, experiment: Experiment, file: Path, folder: Pat
 
 
 def _silo(name: str, key: str, file: Path, folder: Path) -> MemberText:
-    parts = {silo.name: silo for silo in silos.silos()}
-    if name not in parts:
-        raise ConfigError(file, key, f"no such silo ({nearest(name, list(parts))})")
+    if name not in silos.MODULES and name not in headers.FOLDERS:
+        raise ConfigError(file, key, f"no such silo ({nearest(name, [*silos.MODULES, *headers.FOLDERS])})")
+    silo = silos.silo(name) if name in silos.MODULES else headers.silo(name)
+    if not silo.train:
+        raise ConfigError(file, key, "this installation of PyTorch has no headers under a permissive licence")
     folder.mkdir(parents=True, exist_ok=True)
-    for source in parts[name].train:
+    for source in silo.train:
         (folder / (source.name.replace("/", ".") + ".txt")).write_text(source.text, encoding="utf-8")
-    return MemberText(folder, silos.joined(parts[name].held_out)[:HELD_OUT_CHARACTERS])
+    return MemberText(folder, silos.joined(silo.held_out)[:HELD_OUT_CHARACTERS])
 
 
 def _split(texts: list[str]) -> tuple[list[str], list[str]]:

@@ -1,14 +1,18 @@
-"""Measure members of different ranks in one average, on the demo's silos and its base model, without DP.
+"""Measure members of different ranks in one average, on the twelve silos of `pooling.toml`, without DP.
 
-mixed_ranks_vs_uniform    the perplexity on all held-out text after ranks {4, 8, 16}, beside three of rank 16.
+mixed_ranks_vs_uniform    the perplexity on all held-out text after ranks {4, 8, 16}, a third of the members each,
+                          beside rank 16 everywhere.
+uniform_rank_vs_base      the latter over that of the base: how much there was to learn.
 aggregation_error         one round in a secure sum: the adapter's products B A, beside the float64 mean of the
                           members' own products B_i A_i, as a share of that mean's norm.
 """
 
+import copy
 import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +26,9 @@ from client.training.clipping import torch_threads
 from privacy.randomness import UnsafeSeededRandomness
 from protocols.session import MemberId
 from protocols.weights.recipe import Recipe
+from simulations.benches.pooling import FILE
 from simulations.benches.rows import Row, at_most
 from simulations.collaborations.average import AverageRun
-from simulations.demo import EXPERIMENT
 from simulations.engine import complete, simulate
 from simulations.experiment import Experiment, PrivacyTable, SecureSumTable, load_experiment
 from simulations.shape import layout_for
@@ -41,7 +45,9 @@ class Size:
 
     rounds: int = 4
     steps: int = 5
-    batch_size: int = 40
+    batch_size: int = 12  # of each member
+    learning_rate: float = 0.03
+    held_out: int = 6_000  # characters of each member
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +59,27 @@ class Scene:
     base: Base
 
 
-def ranks(size: Size | None = None, file: Path = EXPERIMENT) -> list[Row]:
-    """Return both rows."""
+def ranks(size: Size | None = None, file: Path = FILE) -> list[Row]:
+    """Return all rows."""
     size = size or Size()
     with tempfile.TemporaryDirectory(prefix="parley-") as folder, torch_threads(1):
         scene = _scene(file, size, Path(folder))
         loss = {
             "mixed": _loss(_of_ranks(scene, RANKS), Path(folder) / "mixed"),
             "uniform": _loss(scene, Path(folder) / "uniform"),
+            "base": _judged(scene, None),
         }
         error = aggregation_error(_of_ranks(scene, RANKS), Path(folder) / "error")
-    ratio = math.exp(loss["mixed"] - loss["uniform"])
+    ratio, learnt = math.exp(loss["mixed"] - loss["uniform"]), math.exp(loss["uniform"] - loss["base"])
     peer = "rank 16 everywhere, nats per token"
     return [
         Row(
             "mixed_ranks_vs_uniform", ratio, "x", peer, loss["uniform"], goal="at most 1.02 x", met=ratio <= 1.02,
             ours=loss["mixed"],
+        ),
+        Row(
+            "uniform_rank_vs_base", learnt, "x", "the base, nats per token", loss["base"], goal="for comparison",
+            ours=loss["uniform"],
         ),
         at_most("aggregation_error", error, 1e-6, "1"),
     ]  # fmt: skip
@@ -103,26 +114,35 @@ def _loss(scene: Scene, folder: Path) -> float:
     """Run, and return the loss over all held-out text of all members, in nats per token."""
     outcome, village = simulate(scene.experiment, training(scene.texts), scene.base, folder)
     village.close()
-    losses = judge(Job("", scene.experiment, scene.texts), scene.base, outcome.adapter)
+    return _judged(scene, outcome.adapter)
+
+
+def _judged(scene: Scene, adapter: NDArray[np.float32] | None) -> float:
+    apart = replace(scene.base, model=copy.deepcopy(scene.base.model))  # what is judged stays in its model
+    losses = judge(Job("", scene.experiment, scene.texts), apart, adapter)
     return float(np.mean(list(losses.values())))
 
 
 def _scene(file: Path, size: Size, folder: Path) -> Scene:
     experiment = load_experiment(file)
-    plan = replace(experiment.training, steps=size.steps, batch_size=size.batch_size)
+    plan = replace(
+        experiment.training, steps=size.steps, batch_size=size.batch_size, learning_rate=size.learning_rate
+    )
     bare = replace(
         experiment,
-        collaboration=replace(experiment.collaboration, rounds=size.rounds),
+        collaboration=replace(experiment.collaboration, name="average", rounds=size.rounds),
         training=plan,
         lora=replace(experiment.lora, rank=max(RANKS)),
         privacy=PrivacyTable(unsafe_without_noise=True),
         secure_sum=SecureSumTable(largest=1.0),  # two would not do for a sum without noise
         unsafe_seeded_randomness=True,
     )
-    texts, base = lay_out(bare, file, folder / "data"), load_base(experiment.model_path)
+    laid, base = lay_out(bare, file, folder / "data"), load_base(experiment.model_path)
+    texts = {name: replace(text, held_out=text.held_out[: size.held_out]) for name, text in laid.items()}
     return Scene(complete(bare, training(texts), base), texts, base)
 
 
 def _of_ranks(scene: Scene, each: tuple[int, ...]) -> Scene:
-    members = tuple(replace(m, rank=r) for m, r in zip(scene.experiment.members, each, strict=True))
+    """Deal the ranks out to the members, over and over."""
+    members = tuple(replace(m, rank=r) for m, r in zip(scene.experiment.members, cycle(each), strict=False))
     return replace(scene, experiment=replace(scene.experiment, members=members))

@@ -12,18 +12,19 @@ from simulations.benches.rows import Row
 from simulations.benches.span import span_attack
 
 GROUPS: tuple[tuple[Callable[[], list[Row]], tuple[str, ...]], ...] = (
-    (ranks, ("mixed_ranks_vs_uniform", "aggregation_error")),
-    (adaptive_clipping, ("adaptive_clip_quantile_error",)),
-    (span_attack, ("span_attack_recall_over_base",)),
     (
         pooling,
         (
             "pooled_vs_central_dpsgd_eps8",
             "local_average_vs_central_dpsgd_eps8",
-            "pooled_share_of_central_gain",
-            "local_average_share_of_central_gain",
+            "central_share_of_nonprivate_gain",
+            "pooled_share_of_nonprivate_gain",
+            "local_average_share_of_nonprivate_gain",
         ),
     ),
+    (ranks, ("mixed_ranks_vs_uniform", "uniform_rank_vs_base", "aggregation_error")),
+    (adaptive_clipping, ("adaptive_clip_quantile_error",)),
+    (span_attack, ("span_attack_recall_over_base",)),
 )
 
 

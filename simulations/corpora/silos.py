@@ -56,7 +56,12 @@ class Silo:
 
 def silos() -> tuple[Silo, ...]:
     """Return the three silos of this machine's Python: the same files on every call."""
-    return tuple(_silo(name, modules.split()) for name, modules in MODULES.items())
+    return tuple(map(silo, MODULES))
+
+
+def silo(name: str) -> Silo:
+    """Return one of them."""
+    return _silo(name, MODULES[name].split())
 
 
 def mixed(parts: Sequence[Silo]) -> str:
@@ -87,8 +92,8 @@ def write(parts: Sequence[Silo], folder: Path) -> None:
 def _silo(name: str, modules: Sequence[str]) -> Silo:
     """Deal a silo's files, shuffled by name: first the held-out ones, then as many to train on as fit."""
     files = sorted((s for module in modules for s in _module(module)), key=lambda s: (draw(s.name), s.name))
-    held_out = _up_to(HELD_OUT_BYTES, (s for s in files if s.size <= LARGEST_HELD_OUT))
-    return Silo(name, _up_to(TRAIN_BYTES, (s for s in files if s not in held_out)), held_out)
+    held_out = up_to(HELD_OUT_BYTES, (s for s in files if s.size <= LARGEST_HELD_OUT))
+    return Silo(name, up_to(TRAIN_BYTES, (s for s in files if s not in held_out)), held_out)
 
 
 def _module(name: str) -> list[Source]:
@@ -99,7 +104,7 @@ def _module(name: str) -> list[Source]:
     return [source for source in sources if source.text.strip()]
 
 
-def _up_to(limit: int, sources: Iterable[Source]) -> tuple[Source, ...]:
+def up_to(limit: int, sources: Iterable[Source]) -> tuple[Source, ...]:
     """Take the sources that still fit into `limit` bytes, in order."""
     taken: list[Source] = []
     size = 0

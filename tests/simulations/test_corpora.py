@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulations.corpora import public, stdlib
+from simulations.corpora import headers, public, stdlib
 from simulations.corpora.licences import declared, licence_of, permitted
 from simulations.corpora.overlap import Shingles, runs
 from simulations.corpora.silos import MODULES, joined, mixed, silos, write
@@ -71,6 +71,27 @@ def test_a_module_that_this_python_lacks_is_simply_not_there(parts):
     from simulations.corpora.silos import _silo
 
     assert _silo("networking", [*MODULES["networking"].split(), "no_such_module"]) == parts[0]
+
+
+@pytest.fixture(scope="module")
+def foreign():
+    return {name: headers.silo(name) for name in headers.FOLDERS}
+
+
+def test_twelve_silos_of_headers_have_like_sizes_and_share_no_file(foreign):
+    sizes = [sum(source.size for source in silo.train) for silo in foreign.values()]
+    assert len(sizes) == 12
+    assert 250_000 < min(sizes) <= max(sizes) <= headers.TRAIN_BYTES
+    groups = [names(group) for silo in foreign.values() for group in (silo.train, silo.held_out)]
+    assert sum(map(len, groups)) == len(set.union(*groups))
+    assert all(name.endswith(".h") and public.lendable(name) is False for group in groups for name in group)
+
+
+def test_held_out_headers_are_not_repeated_in_what_is_trained_on(foreign):
+    for silo in foreign.values():
+        assert sum(source.size for source in silo.held_out) > 15_000
+        trained = Shingles.of(source.text for source in silo.train)
+        assert trained.share(joined(silo.held_out)) < 0.25  # guards, includes and macros, no copied files
 
 
 def edited(source):

@@ -5,12 +5,25 @@ from dataclasses import replace
 
 import pytest
 
-from simulations.benches.pooling import AVERAGED, BASE, CENTRAL, POOLED, Size, perplexity, pooling, rows_of, trials
+from simulations.benches.pooling import (
+    AVERAGED,
+    BASE,
+    CENTRAL,
+    FILE,
+    NONPRIVATE,
+    POOLED,
+    Averaging,
+    Size,
+    perplexity,
+    pooling,
+    rows_of,
+    trials,
+)
 from simulations.benches.weights import GROUPS
 
-TINY = Size(seeds=(7, 8), rounds=1, steps=2, batch=24, held_out=60)
+TINY = Size(seeds=(7, 8), steps=2, batch=24, averaging=Averaging(rounds=1, steps=2), held_out=60)
 COMPARED = ("pooled_vs_central_dpsgd_eps8", "local_average_vs_central_dpsgd_eps8")
-SHARES = ("pooled_share_of_central_gain", "local_average_share_of_central_gain")
+SHARES = tuple(f"{how}_share_of_nonprivate_gain" for how in (CENTRAL, POOLED, AVERAGED))
 
 
 @pytest.fixture
@@ -39,9 +52,10 @@ def test_all_runs_of_a_seed_have_one_epsilon_and_as_many_steps_on_as_many_record
     found = trials(TINY, real_noise, tmp_path / "data")
     assert [(t.how, t.seed) for t in found] == [
         *((how, seed) for how in (POOLED, CENTRAL, AVERAGED) for seed in (7, 8)),
+        (NONPRIVATE, 7),
         (BASE, 7),
     ]
-    for trial in found[:-1]:
+    for trial in found[:-2]:
         experiment, parts = trial.experiment, 3 if trial.how == AVERAGED else 1
         assert (experiment.seed, experiment.privacy.epsilon) == (trial.seed, 8.0)
         assert not experiment.unsafe_seeded_randomness
@@ -56,17 +70,28 @@ def test_a_run_that_learns_nothing_is_judged_as_the_base_is(real_noise, tmp_path
     assert perplexity(replace(pooled, experiment=still)) == pytest.approx(perplexity(bare), rel=1e-6)
 
 
+def test_the_twelve_silos_of_the_bench_are_those_of_its_file_and_its_own_recipes_hold_one_epsilon(tmp_path):
+    found = trials(Size(seeds=(7,)), FILE, tmp_path)
+    assert [len(t.experiment.members) for t in found] == [12] * 5
+    assert {t.experiment.privacy.delta for t in found[:3]} == {1e-5}
+    assert all(len(text.held_out) == Size().held_out for text in found[0].texts.values())
+    used = [e.collaboration.rounds * e.training.steps * e.training.batch_size for e in (t.experiment for t in found)]
+    assert used[0] == used[1] == 12 * used[2]  # a batch of averaging is each member's own
+
+
 def test_a_figure_is_the_mean_over_seeds_and_its_spread_the_largest_less_the_smallest():
-    found = {row.measure: row for row in rows_of((3.0, 3.3), (3.6, 3.3), (3.0, 3.0), 4.0)}
+    by_seed = {POOLED: (3.0, 3.3), AVERAGED: (3.6, 3.3), CENTRAL: (3.0, 3.0)}
+    found = {row.measure: row for row in rows_of(by_seed, 2.0, 4.0)}
     value = {name: row.value for name, row in found.items()}
     assert value[COMPARED[0]] == pytest.approx(1.05)
     assert value[f"{COMPARED[0]}_spread"] == pytest.approx(0.1)
     assert value[COMPARED[1]] == pytest.approx(1.15)
-    assert value[SHARES[0]] == pytest.approx((1.0 + 0.7) / 2)
-    assert value[f"{SHARES[1]}_spread"] == pytest.approx(0.3)
+    assert [value[name] for name in SHARES] == pytest.approx([0.5, 0.425, 0.275])
+    assert value[f"{SHARES[2]}_spread"] == pytest.approx(0.15)
     assert [found[name].met for name in COMPARED] == [False, False]  # above 1.03, and 3.3 is not above 3.3
 
 
 def test_pooled_is_clearly_better_only_if_its_worst_seed_beats_the_others_best():
-    met = {row.measure: row.met for row in rows_of((3.0, 3.01), (3.3, 3.2), (3.0, 3.0), 4.0)}
+    by_seed = {POOLED: (3.0, 3.01), AVERAGED: (3.3, 3.2), CENTRAL: (3.0, 3.0)}
+    met = {row.measure: row.met for row in rows_of(by_seed, 2.0, 4.0)}
     assert [met[name] for name in COMPARED] == [True, True]

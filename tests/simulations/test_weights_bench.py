@@ -8,11 +8,14 @@ from simulations.benches.ranks import Size, aggregation_error
 from simulations.benches.weights import GROUPS
 
 PROMISED = {
+    "pooled_vs_central_dpsgd_eps8",
+    "local_average_vs_central_dpsgd_eps8",
     "mixed_ranks_vs_uniform",
     "aggregation_error",
     "adaptive_clip_quantile_error",
     "span_attack_recall_over_base",
 }
+SMALL = Size(1, 2, 4, learning_rate=5.0)  # at which a few steps move something
 
 
 def test_every_promised_row_belongs_to_a_group():
@@ -21,16 +24,16 @@ def test_every_promised_row_belongs_to_a_group():
 
 @pytest.fixture
 def small(experiment_file, monkeypatch):
-    """Three small members at ranks that fit their model; rates at which a few steps move something."""
-    text = experiment_file.read_text().replace("learning_rate = 0.5", "learning_rate = 5.0")
-    experiment_file.write_text(text)
+    """Three small members at ranks that fit their model."""
     monkeypatch.setattr(ranks, "RANKS", (1, 2, 4))
     return experiment_file
 
 
 def test_mixed_ranks_are_run_beside_a_uniform_one_and_their_products_are_averaged_exactly(small):
-    mixed, error = ranks.ranks(Size(1, 2, 4), small)
+    mixed, learnt, error = ranks.ranks(SMALL, small)
     assert (mixed.measure, error.measure) == ("mixed_ranks_vs_uniform", "aggregation_error")
+    assert learnt.measure == "uniform_rank_vs_base"
+    assert learnt.value != 1.0
     assert 0.5 < mixed.value < 2.0
     assert mixed.ours != mixed.peer_value
     assert error.met is True
@@ -39,7 +42,7 @@ def test_mixed_ranks_are_run_beside_a_uniform_one_and_their_products_are_average
 def test_a_member_that_is_left_out_of_the_mean_is_an_aggregation_error(small, tmp_path, monkeypatch):
     """The measured error is of the products, not of nothing: with another first round it is large."""
     monkeypatch.setattr(ranks, "_FIRST_ROUND", 3)
-    scene = ranks._of_ranks(ranks._scene(small, Size(1, 2, 4), tmp_path), (1, 2, 4))
+    scene = ranks._of_ranks(ranks._scene(small, SMALL, tmp_path), (1, 2, 4))
     assert aggregation_error(scene, tmp_path / "error") > 0.01
 
 
