@@ -8,9 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from client.experts.byte_expert import ByteExpert
+from client.experts.byte_table import byte_table
 from client.experts.expert import Expert, RememberingExpert
 from client.experts.proxy import ProxyExpert
 from client.experts.tokens import TokenExpert
+from client.experts.trie import Trie
 from client.experts.view import View
 from client.model import Base, load_base
 from client.settings import ExpertSettings
@@ -51,6 +54,7 @@ class HomeExperts:
         self._settings, self._house = settings, house
         self._made: dict[bool, Experts] = {}
         self._loaded: dict[str, Base] = {}
+        self._tries: dict[str, Trie] = {}
         self._artefacts: tuple[Artefact, ...] | None = None
 
     def of(self, *, by_bytes: bool) -> Experts:
@@ -94,6 +98,8 @@ class HomeExperts:
         return view
 
     def _expert(self, view: View, by_bytes: bool) -> RememberingExpert:
-        if by_bytes:
-            raise PeerError("this home's expert tells tokens alone")
-        return TokenExpert(view)
+        if not by_bytes:
+            return TokenExpert(view)
+        if view.base.source not in self._tries:
+            self._tries[view.base.source] = Trie(byte_table(view.base, view.vocabulary))
+        return ByteExpert(view, self._tries[view.base.source])

@@ -9,9 +9,11 @@ import torch
 from transformers import AutoModelForCausalLM, ByT5Tokenizer, LlamaConfig, LlamaForCausalLM
 
 from client.declared import Declared
+from client.experts.byte_expert import ByteExpert
 from client.experts.expert import normalised
 from client.experts.opening import HomeExperts
 from client.experts.proxy import ProxyExpert
+from client.experts.view import View
 from client.home import House
 from client.model import Adapted, Base, layout_of, load_base
 from client.settings import ExpertSettings
@@ -150,3 +152,27 @@ def test_what_tuning_changed_may_be_all_that_an_expert_adds(make_house: MakeHous
     assert isinstance(experts.own[0], ProxyExpert)
     public, moved = experts.public.block(CONTEXT, DRAFTS), experts.own[0].block(CONTEXT, DRAFTS)
     assert np.abs(public.next - moved.next).max() < 1e-5  # tuned and untuned are one here: nothing was changed
+
+
+def test_over_bytes_any_tokenizer_will_do(make_house: MakeHouse, load_kind: Callable[[str], Base]) -> None:
+    """The public model, a private one and its start tell bytes, each by tokens of its own."""
+    tuned, untuned = load_kind("gpt2").source, load_kind("llama").source
+    context, drafts = list(b"the cat sat"), list(b" on")
+    alone = make_house(ExpertSettings(model=tuned)).experts(by_bytes=True)
+    moved = make_house(ExpertSettings(model=tuned, untuned=untuned, strength=0.5)).experts(by_bytes=True)
+    public, own = alone.public.block(context, drafts).next, alone.own[0].block(context, drafts).next
+    start = ByteExpert(View(load_kind("llama"))).block(context, drafts).next
+    assert public.shape == own.shape == (4, 257)
+    expected = normalised(public + 0.5 * (own - start))
+    assert np.abs(moved.own[0].block(context, drafts).next - expected).max() < 1e-5
+
+
+def test_shards_over_bytes_are_views_on_one_model_too(make_house: MakeHouse, base: Base) -> None:
+    made = [artefact(base, seed) for seed in (1, 2)]
+    house = make_house(ExpertSettings(("shard-0", "shard-1")), *made)
+    tokens, over_bytes = house.experts(by_bytes=False), house.experts(by_bytes=True)
+    for by_token, by_byte in zip((tokens.public, *tokens.own), (over_bytes.public, *over_bytes.own), strict=True):
+        told = np.exp(by_token.block([3 + byte for byte in b"the cat"], []).next[0])
+        told = np.append(told[3:259], told[1] + told[2])  # by both of which this model ends a text
+        found = np.exp(by_byte.block(list(b"the cat"), []).next[0])
+        assert np.abs(found - told / told.sum()).max() < 1e-3  # a little is spread over all
