@@ -13,6 +13,10 @@ dpsgd_silos_mixture_...  the mixture of models trained by DP-SGD at epsilon 8 ov
                          tokens; unit: one record
 organisation_...         what does not help: one organisation of four as the unit
 gaussian_...             what does not help: noise that 32 shards add together; unit: one record
+tokens_per_round_trip    symbols of a block of four positions, in real homes: drafts of the public model, accepted
+                         by chance; _dp: matched, under the exponential mechanism at epsilon 8 for 256 tokens
+secure_sum_wrong_words   entries of real secure sums that differ from plain integer sums
+quantisation_perplexity  how far perplexity by real sums is from that in floating point
 mask_ms_152k             from a member's numbers for one position to its masked letter, words of 16 bits, four members
 """
 
@@ -28,7 +32,8 @@ from pathlib import Path
 from simulations.benches.logits_figures import ORGANISATION, STAGES, Found
 from simulations.benches.logits_lab import Bench, Job, Lab, Size, alone, jobs, train
 from simulations.benches.logits_masking import masking
-from simulations.benches.rows import Row
+from simulations.benches.logits_real import real
+from simulations.benches.rows import Row, at_least, at_most
 
 ROWS = (
     "mixture_vs_best_silo",
@@ -39,6 +44,10 @@ ROWS = (
     "private_record_eps2_t64_vs_best_silo",
     "private_vs_pmixed",
     "dpsgd_silos_mixture_vs_best_dp_silo",
+    "tokens_per_round_trip",
+    "tokens_per_round_trip_dp",
+    "secure_sum_wrong_words",
+    "quantisation_perplexity",
 )
 
 
@@ -60,7 +69,7 @@ def figures(lab: Lab) -> Found:
     """Take one seed's figures, in one thread."""
     alone()
     bench, found = Bench(lab), Found()
-    for stage in STAGES.values():
+    for stage in (*STAGES.values(), real):
         stage(bench, found)
     return found
 
@@ -79,7 +88,22 @@ def rows_of(found: Sequence[Found]) -> list[Row]:
     rows += [
         _plain(f"largest_share_of_a_weight{s}", f"{p}largest share", found) for s, p in (("", ""), ("_dp", "dp "))
     ]
+    rows += _through_sums(found)
     return sorted(rows, key=lambda r: _place(r.measure))
+
+
+def _through_sums(found: Sequence[Found]) -> list[Row]:
+    """Return what real homes and real sums came to: the worst seed, or for a rate the mean over the seeds."""
+
+    def values(name: str) -> list[float]:
+        return [f.values[name] for f in found]
+
+    return [
+        at_least("tokens_per_round_trip", _mean(values("tokens a trip")), 2.2, "tokens"),
+        at_least("tokens_per_round_trip_dp", _mean(values("tokens a trip dp")), 1.2, "tokens"),
+        at_most("secure_sum_wrong_words", max(values("wrong words")), 0, f"of {values('words')[0]:,.0f}"),
+        at_most("quantisation_perplexity", max(values("quantisation")), 0.001, "share"),
+    ]
 
 
 # measure, ours, the peer's, who that is, the goal

@@ -22,10 +22,10 @@ _ORDERS = tuple(2 + k / 5 for k in range(16))  # candidates: one is fixed from p
 class DpTraining:
     """Say how a silo trains: a record is one window of its text, chosen with probability batch / records."""
 
-    steps: int = 80
+    steps: int = 60
     batch: int = 96
     rank: int = 16
-    rate: float = 0.01
+    rate: float = 0.007
     norm: float = 0.3
 
 

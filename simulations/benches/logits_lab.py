@@ -40,6 +40,7 @@ class Size:
     chosen_by: int = 4
     held_out: int = 8
     bytes_of_text: int = 2_500_000
+    answer: int = 96  # tokens
     masking: Masking = MASKING
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from dp_accounting import SelfComposedDpEvent, ZCDpEvent
 
+from client.homes.positions import entries
 from privacy.accounting.accountant import Filter, default_orders, price
 from privacy.config import ConfigError
 from simulations.benches import logits_private as private
+from simulations.benches import logits_real
 from simulations.benches import logits_rules as rules
 from simulations.benches.logits import ROWS, logits, rows_of
 from simulations.benches.logits_corpora import PACKAGES, folders, installed
@@ -18,9 +20,11 @@ from simulations.benches.logits_lab import Bench, Lab, Size
 from simulations.benches.logits_masking import Masking, masking
 from simulations.benches.logits_models import Shape, Training
 from simulations.benches.logits_private import Unit
+from simulations.benches.logits_real import real
 from simulations.benches.logits_rules import Judged
 
 WORDS = {"ash": "the ash stands tall", "birch": "birch bark is white", "cedar": "cedar wood smells sweet"}
+RATIOS = [name for name in ROWS if "_vs_" in name]
 TINY = Size(
     seeds=(7, 8),
     shape=Shape(vocabulary=270, hidden=8, inner=8, layers=1, heads=2, window=16),
@@ -31,6 +35,7 @@ TINY = Size(
     shards=2,
     chosen_by=2,
     held_out=2,
+    answer=12,
     masking=Masking(64, 1, 1),
 )
 
@@ -183,12 +188,27 @@ def test_masking_is_timed_at_real_members():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+def test_the_figures_of_real_homes_would_show_a_wrong_word(corpora, tmp_path, monkeypatch):
+    bench = Bench(Lab(tmp_path / "work", corpora, TINY, 7))
+    sound, broken = (Found({}, {"decay": "0.9"}) for _ in range(2))
+    real(bench, sound)
+    assert sound.values["wrong words"] == 0
+    assert sound.values["quantisation"] < 0.001
+    assert 1 <= sound.values["tokens a trip dp"] <= 4
+    assert 1 <= sound.values["tokens a trip"] <= 4
+    monkeypatch.setattr(logits_real, "entries", lambda *given: entries(*given) * 1.01)
+    real(bench, broken)
+    assert broken.values["wrong words"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_every_promised_row_is_there_with_its_spread_and_is_of_trained_models(corpora, tmp_path):
     rows = {r.measure: r for r in logits(corpora, tmp_path / "work", TINY, processes=1)}
     for name in ROWS:
         assert math.isfinite(rows[name].value)
         assert rows[name].met is not None
-        assert rows[f"{name}_spread"].value > 0
+        assert name not in RATIOS or rows[f"{name}_spread"].value > 0
     trained = {f.parent.name for f in (tmp_path / "work" / "seed-7").rglob("model.safetensors")}
     assert trained >= {"public", "ash", "ash-dp", "ash-shard-0", "ash-shard-1"}
 
