@@ -12,12 +12,14 @@ import numpy as np
 from client.adapter import Layout, save
 from client.artefacts import is_name
 from client.card import Card
+from client.dp_training import LARGEST_NORM, SMALLEST_NORM
 from client.folder import Folder
 from client.home import House
 from client.homes.average import AverageVisit
 from client.model import layout_of
 from client.opening import open_house
 from client.settings import Settings
+from client.training.optimisers import OPTIMISERS
 from privacy.artefact import Artefact
 from privacy.config import ConfigError, read_config
 from privacy.gate import Released
@@ -39,6 +41,14 @@ class LoraSettings:
     alpha: float
     targets: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError("rank: expected at least 1")
+        if not self.alpha > 0:
+            raise ValueError("alpha: expected a number above 0")
+        if not self.targets:
+            raise ValueError("targets: expected at least one")
+
 
 @dataclass(frozen=True, slots=True)
 class StepSettings:
@@ -51,6 +61,17 @@ class StepSettings:
     learning_rate: float
     clipping_norm: float
 
+    def __post_init__(self) -> None:
+        for name, least in (("record_tokens", 2), ("steps", 1), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}")
+        if self.optimizer not in OPTIMISERS:
+            raise ValueError(f"optimizer: expected one of {', '.join(OPTIMISERS)}")
+        if not self.learning_rate > 0:
+            raise ValueError("learning_rate: expected a number above 0")
+        if not SMALLEST_NORM <= self.clipping_norm <= LARGEST_NORM:
+            raise ValueError(f"clipping_norm: expected a number from {SMALLEST_NORM:g} to {LARGEST_NORM:g}")
+
 
 @dataclass(frozen=True, slots=True)
 class PrivacySettings:
@@ -58,6 +79,12 @@ class PrivacySettings:
 
     epsilon: float
     delta: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if not self.epsilon > 0:
+            raise ValueError("epsilon: expected a number above 0")
+        if not 0 < self.delta < 1:
+            raise ValueError("delta: expected a number above 0 and below 1")
 
 
 @dataclass(frozen=True, slots=True)

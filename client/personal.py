@@ -130,6 +130,9 @@ def beside(base: Base, layout: Layout, pairs: Pairs) -> Iterator[None]:
 
 def personal_lines(folder: Path) -> list[str]:
     """Return what there is to say about a home's personal adapter. Raises: ConfigError if there is none."""
+    if not (folder / _WEIGHTS).is_file():
+        why = "no personal adapter here yet: with [personal] in home.toml, one is trained after the first answer"
+        raise ConfigError(folder, "", why)
     layout, vector = load(folder)
     shape = f"rank {layout.rank}, alpha {layout.alpha:g}, on {', '.join(layout.targets)}: {layout.size} numbers"
     return [

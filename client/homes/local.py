@@ -132,8 +132,8 @@ def schedule_of(house: House, recipe: Recipe) -> Schedule:
             proximal=recipe.proximal,
             target_quantile=recipe.target_quantile,
         )
-    except ValueError:
-        raise PeerError("a recipe whose batches are larger than this data, or with no such optimizer") from None
+    except ValueError as wrong:  # its words are keys and public limits
+        raise PeerError(f"a recipe whose batches are larger than this data, or else wrong: {wrong}") from None
 
 
 def units_of(recipe: Recipe, declared: Declared) -> int:

@@ -95,10 +95,12 @@ def test_without_privacy_nothing_is_charged_and_the_card_and_the_command_say_so(
     ("old", "new", "words"),
     [
         ("epsilon = 1.0", "epsilon = 1000.0\nsurplus = 1", "surplus"),
-        ("rank = 2", "rank = 0", "rank"),
+        ("rank = 2", "rank = 0", "lora: rank: expected at least 1"),
         ('"q_proj"', '"k_prj"', "k_prj"),
-        ("batch_size = 4", "batch_size = 100000", "batches"),
-        ('optimizer = "sgd"', 'optimizer = "magic"', "optimizer"),
+        ("batch_size = 4", "batch_size = 100000", "batch_size: expected at most"),
+        ('optimizer = "sgd"', 'optimizer = "magic"', "training: optimizer: expected one of sgd"),
+        ("clipping_norm = 1.0", "clipping_norm = 0.0", "training: clipping_norm: expected a number from"),
+        ("epsilon = 1.0", "epsilon = 1.0\ndelta = 2.0", "privacy: delta: expected"),
     ],
 )
 def test_a_training_file_that_cannot_be_followed_is_refused_and_costs_nothing(home, old, new, words):
