@@ -7,7 +7,7 @@ Learns:  who reads an error: the file, a line or byte number, a column's name; n
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,23 @@ class Records:
             None if self.owner is None else self.owner[chosen],
             None if self.counted is None else self.counted[chosen],
             None if self.weights is None else self.weights[chosen],
+            self.paired,
+        )
+
+    def narrowed(self, width: int) -> "Records":
+        """Return the rows without the columns beyond `width`, which none of them reaches."""
+        counted = None if self.counted is None else self.counted[:, :width]
+        return replace(self, tokens=self.tokens[:, :width], counted=counted)
+
+    def filled_up(self, rows: int) -> "Records":
+        """Return so many rows at least: blank ones at the end, with nothing to predict and nobody's."""
+        more = max(0, rows - len(self))
+        return Records(
+            np.pad(self.tokens, ((0, more), (0, 0))),
+            np.pad(self.lengths, (0, more), constant_values=2),
+            None,
+            None if self.counted is None else np.pad(self.counted, ((0, more), (0, 0))),
+            None if self.weights is None else np.pad(self.weights, (0, more)),
             self.paired,
         )
 

@@ -40,17 +40,19 @@ def row_nats(model: Any, records: Records, device: Any, *, batch: int = 16) -> N
     """Return each row's loss summed over its counted tokens, shape (rows,), without gradients."""
     found = np.zeros(len(records))
     order = np.argsort(records.lengths, kind="stable")  # so that little is padded
+    precise = model.dtype in (torch.float32, torch.float64)
     with torch.no_grad():
         for start in range(0, len(records), batch):
             rows = order[start : start + batch]
             part = records.take(rows)
-            length = int(part.lengths.max())
-            tokens = torch.from_numpy(part.tokens[:, :length].astype(np.int64)).to(device)
-            counted = None if part.counted is None else torch.from_numpy(part.counted[:, :length]).to(device)
+            # In lower precision always of one shape, which rounding follows: see `Clipper`.
+            part = part.narrowed(int(part.lengths.max())) if precise else part.filled_up(batch)
+            tokens = torch.from_numpy(part.tokens.astype(np.int64)).to(device)
+            counted = None if part.counted is None else torch.from_numpy(part.counted).to(device)
             ones = torch.ones(len(part), device=device)
             lengths = torch.from_numpy(part.lengths).to(device)
             losses = record_losses(model, tokens, lengths, counted, ones)
-            found[rows] = losses.double().cpu().numpy()
+            found[rows] = losses[: rows.size].double().cpu().numpy()
     return found
 
 

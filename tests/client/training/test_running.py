@@ -144,12 +144,14 @@ def test_lower_precision_and_layers_run_again_go_together(folders, family, preci
 
 
 @LOWER
-@pytest.mark.parametrize("norm", [1e-3, 0.1])
-def test_in_lower_precision_a_record_moves_the_sum_by_no_more_than_the_norm(folders, family, precision, norm):
-    """One record a micro-batch: in larger ones the others' rounding follows the shape of the batch."""
+@pytest.mark.parametrize(("norm", "micro_batch"), [(1e-3, 1), (0.1, 1), (0.1, 4)])
+def test_in_lower_precision_a_record_moves_the_sum_by_no_more_than_the_norm(
+    folders, family, precision, norm, micro_batch
+):
+    """Rounding follows the shape of a batch: were that the sample's, one record would move the others'."""
     adapted = tiny.adapted(folders(family), family, half_a=True)
     records, everyone = tiny.records([2, 2, 40, 2, 17]), np.arange(5)
-    clipper, point = Clipper(adapted, norm, 1, running=Running(precision=precision)), adapted.get()
+    clipper, point = Clipper(adapted, norm, micro_batch, running=Running(precision=precision)), adapted.get()
     whole = clipper.sum(point, records, everyone)
     for gone in everyone:
         moved = np.linalg.norm(whole - clipper.sum(point, records, np.delete(everyone, gone)))
@@ -173,3 +175,17 @@ def test_a_draw_with_layers_run_again_in_lower_precision_learns_and_repeats(fold
     assert first.tobytes() == mechanism.draw(UnsafeSeededRandomness(3)).tobytes()
     plain = replace(mechanism, schedule=replace(schedule, running=Running())).draw(UnsafeSeededRandomness(3))
     assert 0 < np.linalg.norm(first - plain) < 0.1 * np.linalg.norm(plain)
+
+
+@LOWER
+def test_in_lower_precision_a_records_gradient_has_the_same_bits_whoever_else_is_in_the_sample(
+    folders, family, precision
+):
+    adapted = tiny.adapted(folders(family), family, half_a=True)
+    records = tiny.records([2, 5, 9, 12, 17, 25, 31, 40])  # one less, and all others are in other batches
+    clipper = Clipper(adapted, 1e-3, 4, running=Running(precision=precision))
+    among, without = (
+        np.concatenate(list(clipper.one_by_one(adapted.get(), records, units)))
+        for units in (np.arange(8), np.arange(1, 8))
+    )
+    assert np.array_equal(among[1:], without)
