@@ -57,6 +57,13 @@ def logits(corpora: Path | None = None, work: Path | None = None) -> list[Row]:
     return measure(corpora, work)
 
 
+def stream() -> list[Row]:
+    """Measure a letter's round trip on a stream, by itself and with mailboxes that write everything down."""
+    from simulations.benches.stream import measure
+
+    return measure()
+
+
 def evolve() -> list[Row]:
     """Measure private evolution's votes: what noise leaves of them, what noise it takes, and what a round costs."""
     from simulations.benches.evolve import evolve as measure
@@ -72,6 +79,7 @@ BENCHES: dict[str, Callable[[], list[Row]]] = {
     "logits": logits,
     "real-size": real_size,
     "secure-sum": secure_sum,
+    "stream": stream,
     "weights": weights,
 }
 
