@@ -19,7 +19,7 @@ from client.init import Wishes
 from client.init import init as init_member
 from client.opening import identity_of, open_house
 from client.roster import approve
-from client.settings import Settings
+from client.settings import LoraSettings, Settings
 from client.settings_text import home_toml
 from privacy.config import ConfigError
 from privacy.ledger import Ledger, Statement
@@ -37,7 +37,7 @@ from simulations.collaborations import run_of
 from simulations.engine import Prepares
 from simulations.experiment import Experiment
 from simulations.texts import MemberText
-from simulations.village import policy_for
+from simulations.village import data_of, policy_for
 
 Say = Callable[[str], None]
 _HOST = "127.0.0.1"
@@ -93,12 +93,15 @@ def settle(
         invite(coordinator, name, invitation)
         home = folder / name
         rows = text.columns
-        wishes = Wishes(invitation, experiment.model_path, text.data, content=rows.content, group_column=rows.group)
-        settings = init_member(home, wishes)
-        if experiment.unsafe_seeded_randomness:
-            settings = replace(settings, unsafe_seed=experiment.seed)
-        if experiment.utility is not None:
-            settings = replace(settings, data=replace(settings.data, validation=experiment.utility.validation))
+        wishes = Wishes(
+            invitation,
+            experiment.model_path,
+            text.data,
+            account=data_of(name),
+            content=rows.content,
+            group_column=rows.group,
+        )
+        settings = _for(experiment, name, init_member(home, wishes))
         (home / "home.toml").write_text(home_toml(settings), encoding="utf-8")
         policy = policy_for(experiment, str(coordinator.identity().public), orders)
         (home / "policy.toml").write_text(policy_toml(policy), encoding="utf-8")
@@ -107,6 +110,17 @@ def settle(
     for home in homes.values():
         approve(MemberFolder(home), Roster(tuple(keys.items())))
     return Nodes(coordinator, homes)
+
+
+def _for(experiment: Experiment, name: str, settings: Settings) -> Settings:
+    """Return a member's settings with what its operator would write there for the experiment, as in a simulation."""
+    rank = next((m.rank for m in experiment.members if m.name == name), None)
+    settings = replace(settings, lora=LoraSettings(rank))
+    if experiment.unsafe_seeded_randomness:
+        settings = replace(settings, unsafe_seed=experiment.seed)
+    if experiment.utility is not None:
+        settings = replace(settings, data=replace(settings.data, validation=experiment.utility.validation))
+    return settings
 
 
 def prepare(experiment: Experiment, nodes: Nodes) -> None:

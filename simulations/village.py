@@ -113,6 +113,11 @@ def raise_village(
     return Village(villagers, coordinator)
 
 
+def data_of(member: str) -> str:
+    """Return how a member's ledger calls its data, here and on nodes: which records it holds back hangs on it."""
+    return f"data of {member}"
+
+
 def policy_for(experiment: Experiment, partner: str, orders: tuple[float, ...] = ()) -> Policy:
     """Return a policy that allows `partner` exactly what the experiment asks for."""
     privacy = experiment.privacy
@@ -154,7 +159,7 @@ def _house(
         declared=declare(texts, base.tokenizer),
         policy=lambda: policy,
         ledger=ledger,
-        dataset=f"data of {member}",
+        dataset=data_of(member),
         unsafe_seed=experiment.seed if experiment.unsafe_seeded_randomness else None,
         validation=experiment.utility.validation if experiment.utility else 0.0,
     )

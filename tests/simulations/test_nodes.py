@@ -1,18 +1,27 @@
 """The folders of a deployment on this machine: each home has its policy, and has approved the roster of them all."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from client.artefacts import read_artefact
 from client.folder import Folder
-from client.opening import identity_of
+from client.model import load_base
+from client.opening import identity_of, open_house
 from client.roster import approved_roster
+from client.settings import Settings
 from privacy.policy import Budget, Permission, Policy
 from privacy.units import Kind, Level, Relation, Unit
+from simulations.collaborations import run_of
+from simulations.collaborations.judged import trial_of
+from simulations.engine import declared_of
 from simulations.experiment import load_experiment
-from simulations.nodes import policy_toml, settle
-from simulations.texts import lay_out
+from simulations.nodes import policy_toml, prepare, settle
+from simulations.texts import lay_out, training
+from simulations.village import raise_village
 
 PERMISSIONS = st.builds(
     Permission,
@@ -73,3 +82,48 @@ def test_every_home_of_a_deployment_has_approved_the_roster_of_them_all(
     assert len(keys) == 3
     for home in nodes.homes.values():
         assert dict(approved_roster(Folder(home)).keys) == keys
+
+
+def test_a_home_on_a_node_trains_and_holds_back_what_the_same_member_does_in_a_simulation(
+    experiment_file: Path, tmp_path: Path
+) -> None:
+    """The same rank, and the same validation records: else the same seed would give another adapter."""
+    text = (
+        experiment_file.read_text()
+        .replace('name = "average"', 'name = "extrapolate"')
+        .replace("rounds = 2", "rounds = 1")
+    )
+    text = text.replace('data = "ash"', 'data = "ash"\nrank = 1')
+    experiment_file.write_text(text + '\n[utility]\ningredients = ["base", "base"]\nvalidation = 0.3\n')
+    experiment = load_experiment(experiment_file)
+    texts = lay_out(experiment, experiment_file, tmp_path / "data")
+    nodes = settle(experiment, texts, tmp_path / "nodes")
+    base = load_base(experiment.model_path)
+    village = raise_village(experiment, training(texts), base, tmp_path / "village")
+    asked = trial_of(replace(experiment, utility=replace(experiment.utility, population=9)), base.digest, "", 1)
+    for member, villager in village.villagers.items():
+        folder = Folder(nodes.homes[member])
+        house, shelf = open_house(folder, Settings.load(folder.settings))
+        there, here = house.records(asked), villager.house.records(asked)
+        assert house.most_rank == villager.house.most_rank == (1 if member == "ash" else None)
+        for one, other in zip(there, here, strict=True):
+            assert len(one) == len(other) > 0
+            assert np.array_equal(one.tokens, other.tokens)
+        house.close()
+        shelf.close()
+    village.close()
+
+
+def test_what_a_merge_joins_is_in_every_home_of_a_deployment_and_charged_there(
+    experiment_file: Path, tmp_path: Path
+) -> None:
+    experiment_file.write_text(experiment_file.read_text().replace('name = "average"', 'name = "merge"'))
+    experiment = load_experiment(experiment_file)
+    texts = lay_out(experiment, experiment_file, tmp_path / "data")
+    base = load_base(experiment.model_path)
+    orders = run_of(experiment).orders(experiment, base, declared_of(training(texts), base))
+    nodes = settle(experiment, texts, tmp_path / "nodes", orders)
+    prepare(experiment, nodes)
+    for name, home in nodes.homes.items():
+        assert read_artefact(home / "adapters", "merging").values.any()
+        assert nodes.statement(name).charges == 1
