@@ -1,7 +1,8 @@
 """Put several runs on the same silos side by side, and say where collaboration does not help.
 
 Runs are compared by perplexity on the held-out text of all members in equal parts, each with its own yardsticks: the
-best member alone and all data pooled, both trained under the run's own privacy.
+best member alone and all data pooled, both trained as in the run, under its privacy. A member alone may train better
+as in another run: where that promised no less, it is what collaboration must beat.
 """
 
 import math
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from privacy.config import ConfigError
-from privacy.units import Guarantee
+from privacy.units import Guarantee, Unit
 from simulations.report import STYLE, Comparison
 
 _SAME = 1e-9  # nats: the base judged on the same text gives the same loss
@@ -25,25 +26,31 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Say what one run came to: perplexities, and in a sentence whether it was worth while."""
+    """Say what one run came to: perplexities, and in a sentence whether it was worth while.
+
+    `rival` is the run in which a member alone came farthest, of those that promise no less; by default this one.
+    """
 
     run: Comparison
     base: float
     alone: float
     together: float
     pooled: float
+    rival: Comparison
 
     @property
     def sentence(self) -> str:
         """Return the sentence."""
-        r = self.run
-        best = min(r.members, key=lambda m: m.mixed_alone).name
+        r, alone = self.run, math.exp(self.rival.best_alone)
+        best = min(self.rival.members, key=lambda m: m.mixed_alone).name
+        how = "" if self.rival is r else f" trained as in {self.rival.experiment},"
         if self.together >= self.base:
             return f"{r.experiment}: collaboration does not help: the base model alone is as good or better"
-        if self.together >= self.alone:
-            by = _percent(self.together, self.alone)
-            return f"{r.experiment}: collaboration does not help: {best} alone is better, by {by}"
-        gain = f"better than {best} alone, the best, by {_percent(self.alone, self.together)}"
+        if self.together >= alone:
+            by = _percent(self.together, alone)
+            comma = "," if how else ""
+            return f"{r.experiment}: collaboration does not help: {best} alone{comma}{how} is better, by {by}"
+        gain = f"better than {best} alone,{how} the best, by {_percent(alone, self.together)}"
         more = self.pooled < self.together
         pooled = f"{_percent(self.together, self.pooled)} more" if more else "no more"
         return f"{r.experiment}: {gain}; pooled data would give {pooled}"
@@ -56,11 +63,28 @@ def verdicts(runs: Sequence[tuple[Path, Comparison]]) -> list[Verdict]:
     for file, run in runs:
         if [m.name for m in run.members] != names or abs(run.mixed_base - first.mixed_base) > _SAME:
             raise ConfigError(file, "", "other members, text or base model than the first report's")
+    exp = math.exp
     found = [
-        Verdict(r, *(math.exp(x) for x in (r.mixed_base, r.best_alone, r.mixed_together, r.mixed_pooled)))
-        for _, r in runs
+        Verdict(r, exp(r.mixed_base), exp(r.best_alone), exp(r.mixed_together), exp(r.mixed_pooled), rival)
+        for r, rival in _with_rivals([run for _, run in runs])
     ]
     return sorted(found, key=lambda v: v.together)
+
+
+def _with_rivals(runs: Sequence[Comparison]) -> list[tuple[Comparison, Comparison]]:
+    """Return each run with the one, of those that promise no less, in which a member alone came farthest."""
+    return [(r, min((r, *(o for o in runs if _as_strict(o, r))), key=lambda o: o.best_alone)) for r in runs]
+
+
+def _as_strict(other: Comparison, run: Comparison) -> bool:
+    """Tell whether a member alone in the `other` run has a promise, and no weaker one than that of `run`."""
+    mine, theirs = _first_guarantee(run), _first_guarantee(other)
+    if not mine or not theirs:
+        return not mine
+    own, its = mine[0], theirs[0]
+    if its.unit is not own.unit or own.unit is Unit.MEMBER:  # whole members alone are trained without noise
+        return False
+    return its.delta <= own.delta and round(its.epsilon, 1) <= round(own.epsilon, 1)
 
 
 def show_side_by_side(found: Sequence[Verdict], console: Console) -> None:

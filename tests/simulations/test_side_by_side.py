@@ -45,6 +45,23 @@ def test_it_says_where_collaboration_does_not_help(together, why):
     assert why in verdict.sentence
 
 
+def test_a_member_alone_that_trained_better_in_another_run_of_the_same_promise_is_what_must_be_beaten():
+    runs = (run("average", 1.40), run("merge", 1.38, alone=1.39))
+    said = {v.run.experiment: v.sentence for v in found(*runs)}
+    assert "does not help: ash alone, trained as in merge, is better" in said["average"]
+    assert "better than ash alone, the best" in said["merge"]
+    looser = replace(GUARANTEE, epsilon=9.0)
+    for other in (
+        None,
+        looser,
+        replace(GUARANTEE, unit=Unit.GROUP),
+    ):  # each of these promises less, or something else
+        said = {v.run.experiment: v.sentence for v in found(runs[0], run("merge", 1.38, 1.39, other))}
+        assert "better than ash alone, the best" in said["average"]
+    (_, plain) = found(run("plain", 1.395, guarantee=None), runs[1])
+    assert "does not help: ash alone, trained as in merge, is better" in plain.sentence
+
+
 def test_runs_on_other_text_members_or_models_are_not_compared():
     with pytest.raises(ConfigError, match="other members"):
         found(run("average", 1.4), run("pooled", 1.4, base=1.51))
