@@ -15,8 +15,14 @@ import click
 import pytest
 import typer
 
+from client.kept import Exercise
+from privacy.config import build
 from privacy.policy import Policy
+from privacy.units import Level
+from protocols.catalog import CATALOG
 from simulations.cli import app
+from simulations.collaborations import run_of
+from simulations.collaborations.judged import trial_of
 from simulations.experiment import Experiment, load_experiment
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +35,7 @@ NAMED = (
     "CHANGELOG.md",
     "docs/log.md",
     "docs/audit.md",
+    "docs/weights.md",
     "docs/redaction.md",
 )
 DOCUMENTS = [*(ROOT / name for name in NAMED), *ADRS]
@@ -127,6 +134,36 @@ def test_the_experiment_in_the_readme_loads(tmp_path: Path) -> None:
     file = tmp_path / "experiment.toml"
     file.write_text(shown, encoding="utf-8")
     assert len(load_experiment(file).members) == 3
+
+
+WEIGHTS = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
+SNIPPETS = [body for body in blocks(WEIGHTS, "toml") if body.startswith("# experiment: ")]
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda body: body.splitlines()[0].removeprefix("# experiment: "))
+def test_each_collaborations_tables_fit_into_the_experiment_of_the_readme(snippet: str) -> None:
+    (shown,) = toml_blocks("experiment")
+    made = build(Experiment, tomllib.loads(shown) | tomllib.loads(snippet), "docs/weights.md")
+    assert made.collaboration.name == snippet.splitlines()[0].removeprefix("# experiment: ")
+    run_of(made).trips(made)
+    _ = made.example
+    if made.utility is not None:
+        assert trial_of(made, "b" * 64, "l" * 64, 100).population == made.utility.population
+
+
+def test_the_weight_level_has_a_row_and_a_section_for_each_of_its_collaborations() -> None:
+    built = {name for name, entry in CATALOG.items() if entry.level is Level.WEIGHTS}
+    table = README.partition("## Ways to work together")[2].partition("\n## ")[0]
+    cells = " ".join(re.findall(r"^\| (`[^|]+) \|", table, re.M))
+    assert built == set(re.findall(r"`(\w+)`", cells)) - {"name"}
+    headings = " ".join(re.findall(r"^## (.+)$", WEIGHTS, re.M))
+    assert built == set(re.findall(r"`(\w+)`", headings))
+
+
+def test_the_training_file_of_the_weights_page_is_one() -> None:
+    (plan,) = [body for body in blocks(WEIGHTS, "toml") if body.startswith("# train\n")]
+    exercise = build(Exercise, tomllib.loads(plan), "docs/weights.md")
+    assert exercise.privacy is not None
 
 
 def keys(kind: type) -> Iterator[str]:
