@@ -41,7 +41,7 @@ from simulations.village import data_of, policy_for
 
 Say = Callable[[str], None]
 _HOST = "127.0.0.1"
-START_UP_S = 180.0
+START_UP_S = 600.0  # a process that ends is seen at once; a machine that is busy may take minutes
 
 
 class NodeDied(Exception):
