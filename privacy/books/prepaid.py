@@ -13,14 +13,14 @@ from privacy.books.accounts import Account
 from privacy.books.approvals import awaited
 from privacy.books.book import Book
 from privacy.books.derived import share_of_what_is_free
-from privacy.books.releases import Filled, Receipt, common, filled
+from privacy.books.releases import Filled, Receipt, common, filled, of_account
 from privacy.limits import Limits
 from privacy.occasion import Occasion
 from privacy.refusal import NotApproved, Refused
 
 _ANSWER, _EMITTED, _CHARGED, _CONTINUED = "answer", "emitted", "charged", "continued"
 _SO_FAR = "SELECT count(*) FROM entries WHERE session = ? AND kind = 'continued' AND json_extract(line, '$.of') = ?"
-_AS_PAID = ("collaboration", "level", "partner", "purpose", "plan", "summed", "account")
+_AS_PAID = ("collaboration", "level", "partner", "purpose", "plan", "summed", "account", "unit", "relation", "also")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ def paid_for(db: sqlite3.Connection, session: str, first: int) -> tuple[Filled, 
 def go_on(book: Book, continued: Continued) -> Receipt | NotApproved:
     """Write down that the next answer leaves, and return its receipt; for the same again the same.
 
-    Raises: Refused for another partner, account, purpose or plan than was charged, or where all are used up; and then
-            nothing was written.
+    Raises: Refused for another partner, account, unit, purpose or plan than was charged, or where all are used up;
+            and then nothing was written.
     """
     occasion = continued.occasion
     paid, event = paid_for(book.db, occasion.session, continued.first)
-    fields = common(occasion) | {"account": continued.account.dataset, "of": paid.seq}
+    fields = common(occasion) | of_account(continued.account) | {"of": paid.seq}
     if any(paid.fields.get(name) != fields.get(name) for name in _AS_PAID):
-        raise Refused("another partner, account, purpose or plan than was charged")
+        raise Refused("another partner, account, unit, purpose or plan than was charged")
     slots = filled(book.db, *occasion.key)
     if _EMITTED in slots:
         raise Refused("an answer has left on this occasion: another would be a second look at the data")

@@ -254,13 +254,21 @@ def _require_same(known: Filled, release: Release) -> None:
 
 
 def _fields(release: Release) -> dict[str, Field]:
-    account, budget = release.account, release.account.budget
-    also = sorted(set(account.also) - {account.dataset})
-    fields: dict[str, Field] = {"account": account.dataset, "unit": budget.unit.value, "what": release.what}
-    fields |= {"also": json.dumps(also) if also else None, "event": release.event}
-    if release.event is not None:
-        fields["relation"] = budget.relation.value
+    fields = of_account(release.account) | {"what": release.what, "event": release.event}
+    if release.event is None:
+        fields["relation"] = None
     return common(release.occasion) | fields
+
+
+def of_account(account: Account) -> dict[str, Field]:
+    """Return what the line of a charge says of the account: its data, what it protects, and what else is the same."""
+    also = sorted(set(account.also) - {account.dataset})
+    return {
+        "account": account.dataset,
+        "unit": account.budget.unit.value,
+        "relation": account.budget.relation.value,
+        "also": json.dumps(also) if also else None,
+    }
 
 
 def common(occasion: Occasion) -> dict[str, Field]:

@@ -15,9 +15,10 @@ from privacy.policy import Budget, Permission, Policy
 from privacy.randomness import SystemRandomness
 from privacy.refusal import BudgetExceeded, LevelForbidden, NotApproved, RateExceeded, Refused
 from privacy.trail import line
-from privacy.units import Level
+from privacy.units import Level, Unit
 
 BUDGET = Budget(epsilon=4.0, delta=1e-5)
+PER_GROUP = replace(BUDGET, unit=Unit.GROUP)
 ACCOUNT = Account("data", BUDGET)
 ANSWERS = 3
 
@@ -103,8 +104,9 @@ def test_nobody_else_and_nothing_else_goes_on_with_a_charge(ledger, changes):
     gate(ledger).release(Sampled(), ACCOUNT, asked())
     with pytest.raises(Refused):
         ledger.go_on(ACCOUNT, asked(1, **changes), 0)
-    with pytest.raises(Refused):
-        ledger.go_on(Account("other", BUDGET), asked(1), 0)
+    for other in (Account("other", BUDGET), Account("data", PER_GROUP), Account("data", BUDGET, ("twin",))):
+        with pytest.raises(Refused, match="another partner, account, unit"):
+            ledger.go_on(other, asked(1), 0)
     assert lines(ledger, "continued") == []
 
 
