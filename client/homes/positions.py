@@ -47,9 +47,15 @@ def weighted(question: Question, asked: Asked, own: Thought, where: NDArray[np.i
 
 
 def ratios(question: Question, own: Reals, public: Reals) -> Reals:
-    """Return log p - log p0, each cut off at the clip; where there is noise, each position's norm instead."""
+    """Return log p - log p0, each rounded and cut off; where there is noise, each position's norm is bounded instead.
+
+    A ratio is linear in both models' outputs, but for its row's normaliser: sums of exact ones span no more than the
+    models' hidden widths, and show them. The clip breaks that where it cuts, the grain where it does not.
+    """
     found = _evidence(own, public)
     if question.noise_multiplier is None:
+        if question.grain:
+            found = np.rint(found / question.grain) * question.grain
         return np.clip(found, -question.clip, question.clip)
     norms = np.linalg.norm(found, axis=1, keepdims=True)
     return np.asarray(found * np.minimum(1.0, question.clip / np.maximum(norms, 1e-300)))

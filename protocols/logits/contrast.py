@@ -1,8 +1,8 @@
 """Say what the private models together find likelier than the public one does: contrastive decoding over a sum.
 
     coordinator                                         member
-      Think(question, context, drafts, support, ...) ──▶ d = clip(log p - log p0, -C, C) of each of its experts, p0 by
-                                                         its own copy of the public model; masked by its gate
+      Think(question, context, drafts, support, ...) ──▶ d = clip(log p - log p0, -C, C), in grains, of each of its
+                                                         experts, p0 by its own copy of the public model; masked
       ◀───────────────────────────────────────────────── Upload: see block.py
       e ~ p0 exp(sum d / N), the experts' geometric mean
       q ~ p0 exp(strength / N sum d) where e >= plausible max e, and 0 elsewhere

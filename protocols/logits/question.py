@@ -49,7 +49,8 @@ class Question(Message):
     Shapes:  `symbols` in the alphabet; `support` of them in each position's sum, named by the ask, or 0 for all; at
              most `block` positions in one sum, and `most` in the session.
     Units:   `weight_bound` B: weights are from exp(-B) to exp(B); `decay` g of what a symbol long ago still counts;
-             `clip` in nats, or, where there is noise, in L2 over a position's symbols; `strength` lambda and
+             `clip` in nats, or, where there is noise, in L2 over a position's symbols; without noise ratios are
+             rounded to multiples of `grain` nats, 0 for as they are; `strength` lambda and
              `temperature` tau of the product; `experts` N of all members together, the public divisor; `plausible` a
              share of the likeliest symbol's probability; `noise_multiplier` of one position's sum, in its L2 bound;
              `order` alpha and `radius` beta of PMixED: divergences of that order are at most alpha beta; `seed` of
@@ -69,7 +70,8 @@ class Question(Message):
     experts: int = 1
     weight_bound: float = 2.0
     decay: float = 0.9
-    clip: float = 8.0
+    clip: float = 4.0
+    grain: float = 1 / 32
     strength: float = 1.0
     temperature: float = 1.0
     plausible: float = 0.0
@@ -100,6 +102,7 @@ class Question(Message):
             "weight_bound": (0.0, 20.0),
             "decay": (0.0, 1.0),
             "clip": (1e-3, 100.0),
+            "grain": (0.0, self.clip),
             "strength": (1e-3, 1000.0),
             "temperature": (1e-2, 100.0),
             "plausible": (0.0, 1.0),

@@ -203,9 +203,9 @@ def test_shards_predict_privately_and_a_session_is_charged_once(town: Callable[.
     for name in NAMES:
         for expert in there.houses[name].experts(by_bytes=False).own:
             rows = np.concatenate([expert.block(TEXT[:n], ()).next for n in range(1, len(TEXT))])
-            shift += np.clip(rows - public, -1, 1)
+            shift += np.clip(np.rint((rows - public) * 32) / 32, -1, 1)
     expected = np.exp(public + shift / 6)
-    assert np.abs(got - expected / expected.sum(1, keepdims=True)).max() < 1e-5
+    assert np.abs(got - expected / expected.sum(1, keepdims=True)).max() < 2e-4  # a grain, at a tie
 
 
 def test_a_budget_that_was_spent_on_one_session_ends_the_next(town: Callable[..., Town]) -> None:

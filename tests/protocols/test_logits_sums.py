@@ -53,7 +53,8 @@ def naive(name: str, asked: Question, models, text=TEXT) -> np.ndarray:
             q = p0 + sum(w * p for w, p in zip(weights, each, strict=True))
             found.append(q / (1 + sum(weights)))
             continue
-        d = sum(np.clip(np.log(p) - np.log(p0), -asked.clip, asked.clip) for p in each) / asked.experts
+        d = [asked.grain * np.rint((np.log(p) - np.log(p0)) / asked.grain) for p in each]
+        d = sum(np.clip(x, -asked.clip, asked.clip) for x in d) / asked.experts
         q = (p0 * np.exp(asked.strength * d)) ** (1 / asked.temperature)
         if name == "contrast":
             e = p0 * np.exp(d)
@@ -216,6 +217,8 @@ def test_a_reading_that_was_not_planned_to_its_end_does_not_begin(changes, tmp_p
         ({"weight_bound": math.nan}, "weight_bound"),
         ({"decay": 1.1}, "decay"),
         ({"clip": 0.0}, "clip"),
+        ({"grain": -0.1}, "grain"),
+        ({"clip": 1.0, "grain": 1.1}, "grain"),
         ({"temperature": math.inf}, "temperature"),
         ({"strength": -1.0}, "strength"),
         ({"plausible": 1.5}, "plausible"),
