@@ -53,6 +53,10 @@ class Client:
         wishes = json.dumps({"members": list(members), "lasts_s": lasts_s}).encode()
         return str(self._json("POST", "/streams", wishes)["stream"])
 
+    def streams(self) -> dict[str, frozenset[str]]:
+        """Return who is there on each open stream."""
+        return {name: frozenset(here) for name, here in self._json("GET", "/streams").items()}
+
     def stream(self, name: str) -> Mapping[str, Any]:
         """Return the members of an open stream, and which of them are there."""
         return self._json("GET", f"/streams/{name}")

@@ -79,6 +79,10 @@ class Openings:
         opening = self._open.get(stream)
         return opening if opening is not None and self.left_s(opening) > 0 else None
 
+    def all(self) -> tuple[Opening, ...]:
+        """Return what is open, whoever is there."""
+        return tuple(o for o in list(self._open.values()) if self.left_s(o) > 0)
+
     def left_s(self, opening: Opening) -> float:
         """Return how long the stream is open still."""
         return opening.expires - self._clock()

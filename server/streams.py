@@ -1,6 +1,7 @@
 """Let the operator's own programs open streams and send letters on them, over the control socket.
 
     POST   /streams            {"members": [...], "lasts_s": S} -> {"stream": NAME}
+    GET    /streams            every open stream: NAME -> who is there
     GET    /streams/NAME/task  what the collaboration `stream` is run with, so that the members dial
     GET    /streams/NAME       who is there
     DELETE /streams/NAME       the end
@@ -60,6 +61,10 @@ def _for_orders(router: APIRouter, store: Store, openings: Openings, hub: Callab
     async def open_(request: Request) -> dict[str, str]:
         there()
         return {"stream": _opened(openings, store, *_wishes(await request.json()))}
+
+    @router.get("")
+    def every() -> dict[str, list[str]]:
+        return {o.stream: sorted(there().here(o.stream)) for o in openings.all()}
 
     @router.get("/{stream}/task")
     def task(stream: str) -> Response:

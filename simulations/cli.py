@@ -97,6 +97,40 @@ def run(
 
 
 @app.command()
+def ask(
+    town: Annotated[Path, typer.Option(help="The folder of a coordinator that is up on this machine.")],
+    model: Annotated[str, typer.Option(help="The public model: a folder or an id; `base` is the shipped one.")],
+    prompt: Annotated[str, typer.Argument(help="The text to go on from. Every member sees it.")] = "",
+    score: Annotated[Path | None, typer.Option(help="Instead: how well is this public text predicted?")] = None,
+    collaboration: Annotated[str, typer.Option(help="mixture, product or contrast.")] = "mixture",
+    members: Annotated[
+        list[str] | None, typer.Option("--member", help="Ask this one; all, if none is named.")
+    ] = None,
+    most: Annotated[int, typer.Option(help="Symbols of the answer, at most.")] = 64,
+    block: Annotated[int, typer.Option(help="Positions in one round trip.")] = 4,
+    support: Annotated[int, typer.Option(help="Symbols that are summed over at each position.")] = 64,
+    smallest_crowd: Annotated[int, typer.Option(help="Members in every sum, at least.")] = 3,
+    colluding: Annotated[int, typer.Option(help="Of them, how many may work with the coordinator.")] = 1,
+    purpose: Annotated[str, typer.Option(help="What the members are told it is for.")] = "",
+    json_file: JsonFile = None,
+) -> None:
+    """Have the members' private models answer together, symbol by symbol; no member's own words are seen."""
+    with _errors():
+        from simulations.asking import Wishes, ask_town, score_town
+
+        chosen = tuple(members or ())
+        wishes = Wishes(collaboration, chosen, most, block, support, smallest_crowd, colluding, purpose=purpose)
+        if score is not None:
+            found = score_town(town, model, score, wishes, json_file).json
+            typer.echo(
+                f"perplexity {found['perplexity']:.3f}, of the public model alone {found['public_perplexity']:.3f}"
+            )
+            return
+        ask_town(town, model, prompt, wishes, lambda text: typer.echo(text, nl=False), json_file)
+        typer.echo()
+
+
+@app.command()
 def report(
     figures: Annotated[list[Path], typer.Argument(help="The report.json of a demo or a simulation; or several.")],
     html: Annotated[Path | None, typer.Option(help="Write the page to this file.")] = None,

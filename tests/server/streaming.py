@@ -77,10 +77,10 @@ class Town:
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
 
     @classmethod
-    def make(cls, root: Path, members: int = 3) -> "Town":
+    def make(cls, root: Path, there: Village | None = None) -> "Town":
         folder = init(root / "c", f"127.0.0.1:{free_port()}")
         folder.identity_key.write_bytes(COORDINATOR.to_pem())
-        town = cls(folder, village(root, members))
+        town = cls(folder, there or village(root, 3))
         threading.Thread(target=town.loop.run_forever, daemon=True).start()
         store = Store(folder.store)
         for place, (name, house) in enumerate(town.there.houses.items()):
