@@ -184,14 +184,22 @@ def train(
     home: Home,
     name: Annotated[str, typer.Argument(help="What to call the adapter: it is kept in HOME/adapters/NAME.")],
     plan: Annotated[Path, typer.Option(help="The training: seed, [lora], [training] and [privacy], as in a run.")],
+    shards: Annotated[int | None, typer.Option(min=1, help="One for each disjoint shard of the records.")] = None,
+    no_noise: Annotated[
+        bool, typer.Option("--no-noise", help="Leave [privacy] out: no guarantee, no charge.")
+    ] = False,
 ) -> None:
-    """Train an adapter here by DP-SGD and keep it here, for merges: charged now, and never again."""
+    """Train an adapter here by DP-SGD and keep it here, for merges and as an expert: charged now, and never again.
+
+    Without noise nothing is charged, and nothing can be derived from it: what it is asked later is charged.
+    """
     from client.kept import train_in
 
     with _explained():
-        statement = train_in(home.absolute(), name, plan)
-    charged = "charged, " if statement else "WITHOUT noise, "
-    typer.echo(f"{home / 'adapters' / name}: trained, {charged}and kept here; nothing has left")
+        made, statement = train_in(home.absolute(), name, plan, shards, noise=not no_noise)
+    charged = "charged, " if statement else "WITHOUT noise, nothing charged, "
+    for one in made:
+        typer.echo(f"{home / 'adapters' / one}: trained, {charged}and kept here; nothing has left")
     if statement:
         typer.echo(f"this data has spent: {statement.spent}")
 

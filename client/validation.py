@@ -21,11 +21,12 @@ def set_apart(records: Records, share: float, key: str) -> tuple[Records, Record
     """Return the records to train on, and about `share` of them to judge with."""
     if not 0 <= share < 1:
         raise ValueError("validation: expected a number from 0 to below 1")
-    held = _digests(records, key) < np.uint64(int(share * 2.0**64)) if share else np.zeros(len(records), np.bool_)
-    return _of(records, ~held), _of(records, held)
+    secret = hashlib.sha256(f"parley/v1/validation/{key}".encode()).digest()
+    held = digests(records, secret) < np.uint64(int(share * 2.0**64)) if share else np.zeros(len(records), np.bool_)
+    return of_rows(records, ~held), of_rows(records, held)
 
 
-def _of(records: Records, chosen: NDArray[np.bool_]) -> Records:
+def of_rows(records: Records, chosen: NDArray[np.bool_]) -> Records:
     """Return the chosen rows; units keep their order, and are numbered from 0 without a gap."""
     taken = records.take(np.flatnonzero(chosen))
     if taken.owner is None:
@@ -33,9 +34,8 @@ def _of(records: Records, chosen: NDArray[np.bool_]) -> Records:
     return replace(taken, owner=np.unique(taken.owner, return_inverse=True)[1].astype(np.int32))
 
 
-def _digests(records: Records, key: str) -> NDArray[np.uint64]:
+def digests(records: Records, secret: bytes) -> NDArray[np.uint64]:
     """Return eight bytes for each row, its unit's: the same for the same tokens, wherever they stand."""
-    secret = hashlib.sha256(f"parley/v1/validation/{key}".encode()).digest()
     found = np.zeros(len(records), dtype=np.uint64)
     for i, (row, length) in enumerate(zip(records.tokens, records.lengths, strict=True)):
         text = row[:length].astype("<i4").tobytes()

@@ -180,6 +180,16 @@ def test_the_readme_shows_every_key_of_an_experiment() -> None:
     assert not [key for key in keys(Experiment) if not re.search(rf"\b{key}\b", README)]
 
 
+def test_the_expert_in_the_readme_loads_and_shows_every_key(tmp_path: Path) -> None:
+    from client.settings import ExpertSettings
+    from privacy.config import build
+
+    (shown,) = toml_blocks("expert")
+    table = tomllib.loads(shown)["expert"]
+    assert build(ExpertSettings, table, "README.md").adapters == ("mine",)
+    assert not [key for key in keys(ExpertSettings) if not re.search(rf"^(# )?{key} = ", shown, re.M)]
+
+
 def test_the_policy_in_the_readme_loads_and_is_the_one_that_init_writes(tmp_path: Path) -> None:
     from client.policy_template import policy_toml
 

@@ -25,6 +25,7 @@ from client.experts.expert import Recent, RememberingExpert, Rows
 from client.experts.prefixes import Prefix, Prefixes, branches
 from client.experts.trie import Node, Trie
 from client.experts.view import View
+from protocols.faults import PeerError
 
 END = 256
 SYMBOLS = 257
@@ -34,6 +35,7 @@ _BACK, _ENTRIES_BACK = 128, 2**22  # places to which a conversation can be taken
 _FAINT = 1e-2  # of the least share for which a prefix is read
 _LATE = 0.3  # the share of the unread ones, after a symbol, for which they are read: they explain it
 _MOST_LONGER = 32  # hypotheses within a token: they cost no forward
+_BYTES_A_TOKEN = 4  # of text, about: more than so many times the window is not looked at
 _HEALED = 3  # prefixes from which a text is tokenised again
 
 
@@ -44,7 +46,7 @@ class Beam:
     What is not read is still counted, as far as it is not faint, and is read later if the next symbol speaks for it.
     """
 
-    width: int = 1
+    width: int = 3
     least: float = 1e-3
 
     @property
@@ -109,8 +111,9 @@ class Conversation:
 class ByteExpert(RememberingExpert):
     """Tell how likely each byte is to be the next one, and the end of the text (256), by a model of tokens.
 
-    After an end of text another text begins. `view.count` counts what it took: a token that is read is a hypothesis's
-    next distribution.
+    After an end of text another text begins. Of a context that has more tokens than the model reads at once the
+    earlier half is forgotten, so that nothing that `require_room` lets in is refused later. `view.count` counts what
+    it took: a token that is read is the distribution after one hypothesis.
     Units:  memory: keys and values of `conversations`, 32 MiB of rows for each, and the table of the vocabulary.
     Raises: ConfigError, when made, for a tokenizer whose tokens' bytes are not known.
     """
@@ -124,8 +127,16 @@ class ByteExpert(RememberingExpert):
         self._recent: Recent[Conversation] = Recent(conversations)
         self._shares: bool | None = None
 
+    def require_room(self, symbols: int) -> None:
+        """Return if so many bytes, of context and drafts together, may be read at once. Raises: PeerError."""
+        super().require_room(symbols)
+        if symbols > _BYTES_A_TOKEN * self.view.window:
+            reads = f"this model reads {_BYTES_A_TOKEN} times its {self.view.window} tokens"
+            raise PeerError(f"{symbols} bytes of context and drafts, and {reads}")
+
     def rows(self, symbols: NDArray[np.int64], first: int) -> Rows:
         """Return the distributions after the first `first` bytes, and so on to after all. Raises: PeerError."""
+        self.require_room(symbols.size)
         if self._shares is None:
             self._shares = branches(self.view)
         with self.view.running():
@@ -190,10 +201,7 @@ class ByteExpert(RememberingExpert):
         return [h for h in there_still if h.weight > -math.inf]
 
     def _grown(self, there: Conversation, hypotheses: Sequence[Hypothesis], first: NDArray[np.float64]) -> State:
-        """Let tokens end where they may, and read what comes after the likeliest of those that ended.
-
-        Raises: PeerError where that would be more tokens than the model reads at once.
-        """
+        """Let tokens end where they may, and read what comes after the likeliest of those that ended."""
         longer = [Hypothesis(h.prefix, self.trie.longer(h.node)) for h in hypotheses]
         ended = [there.prefixes.after(h.prefix, place) for h in hypotheses for place in self.trie.own(h.node)]
         longer.sort(key=lambda h: -h.weight)
@@ -201,9 +209,9 @@ class ByteExpert(RememberingExpert):
         faint = _sum([*(h.weight for h in longer), *(e.total for e in ended)])
         enough, faint = faint + self.beam.enough, faint + self.beam.faint
         kept = [h for h in longer if h.weight > -math.inf and h.weight >= faint]
-        fitting = [e for e in ended if e.total >= faint and there.prefixes.opened + e.depth <= self.view.window]
+        fitting = [e for e in ended if e.total >= faint and self._room(there, e) >= 0]
         if ended and not kept and not fitting:
-            self.view.require_room(self.view.window + 1)
+            fitting = [self._slid(there, ended[0])]
         chosen = [e for e in fitting[: self.beam.width] if e.total >= enough]
         if not kept and not chosen:
             kept, chosen = (kept, fitting[:1]) if fitting else (longer[:1], [])
@@ -258,9 +266,21 @@ class ByteExpert(RememberingExpert):
         while (walked := self.trie.walk(rest)).node is None:
             if walked.place is not None:
                 prefix = there.prefixes.after(prefix, walked.place)
+                prefix = prefix if self._room(there, prefix) >= 0 else self._slid(there, prefix)
                 there.prefixes.read([prefix])
             rest = rest[max(1, walked.length) :]
         return Hypothesis(prefix, walked.node)
+
+    # -- when the tokens are more than the model reads at once -------------------------------------------------------
+
+    def _room(self, there: Conversation, prefix: Prefix) -> int:
+        """Return how many tokens there is room for after the prefix."""
+        return self.view.window - there.prefixes.opened - prefix.depth
+
+    def _slid(self, there: Conversation, prefix: Prefix) -> Prefix:
+        """Return the last half of the tokens as a text of its own: what was before them is forgotten."""
+        tail = prefix.tokens()[-max(1, self.view.window // 2) :]
+        return there.prefixes.chain(there.prefixes.root, tail)
 
     # -- reading ahead -----------------------------------------------------------------------------------------------
 
@@ -289,8 +309,9 @@ class ByteExpert(RememberingExpert):
         """Read these, and with the one that the known text goes on with, what follows it there."""
         reached = there.reached
         if reached is not None and reached.depth < len(there.ahead):
-            following = there.ahead[reached.depth : reached.depth + self._most_ahead]
-            if any(prefix.parent is reached and prefix.token == following[0] for prefix in prefixes):
+            room = min(self._most_ahead, self._room(there, reached))
+            following = there.ahead[reached.depth : reached.depth + room]
+            if following and any(prefix.parent is reached and prefix.token == following[0] for prefix in prefixes):
                 there.reached = there.prefixes.chain(reached, following)
         there.prefixes.read(prefixes)
 

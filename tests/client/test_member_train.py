@@ -4,23 +4,28 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from client.adapter import load
 from client.artefacts import read_artefact
 from client.cli import app
-from client.data import Format
+from client.data import Format, Records
+from client.dp_training import UnsafePlainSgd
 from client.folder import Folder
 from client.init import Wishes, init
 from client.opening import open_house
-from client.settings import Settings
+from client.settings import LoraSettings, Settings
 from client.settings_text import home_toml
+from client.shards import shards_of
 from client.training.running import Running
 from client.training.ways import Checkpointing, Precision
 from privacy.auditing import check
 from privacy.config import ConfigError
+from privacy.refusal import Refused
 from protocols.faults import PeerError
+from protocols.keys import Identity
 
 PLAN = """
 seed = 7
@@ -52,10 +57,10 @@ def home(tmp_path: Path, invite, records, model_folder) -> Path:
     return made
 
 
-def run(home: Path, name: str, plan: str):
+def run(home: Path, name: str, plan: str, *more: str):
     file = home.parent / "train.toml"
     file.write_text(plan)
-    return CliRunner().invoke(app, ["train", str(home), name, "--plan", str(file)])
+    return CliRunner().invoke(app, ["train", str(home), name, "--plan", str(file), *more])
 
 
 def lines(home: Path) -> list[dict]:
@@ -89,6 +94,98 @@ def test_without_privacy_nothing_is_charged_and_the_card_and_the_command_say_so(
     assert "WITHOUT noise" in said.output
     assert not {"charged", "derived", "disclosed"} & {line["kind"] for line in lines(home)}
     assert "without noise: it protects nobody" in (home / "adapters" / "bare" / "README.md").read_text()
+
+
+def test_without_noise_is_an_option_too_and_nothing_can_be_derived_from_what_it_makes(home):
+    said = run(home, "bare", PLAN, "--no-noise")
+    assert said.exit_code == 0, said.output
+    assert "WITHOUT noise, nothing charged" in said.output
+    assert not {"charged", "derived", "disclosed"} & {line["kind"] for line in lines(home)}
+    house, shelf = open_house(Folder(home), Settings.load(Folder(home).settings))
+    with pytest.raises(Refused):
+        house.ledger.paid_for(read_artefact(home / "adapters", "bare").digest)
+    house.close()
+    shelf.close()
+
+
+def test_shards_are_trained_apart_for_nothing_and_their_cards_say_which_they_are(home):
+    said = run(home, "expert", PLAN, "--no-noise", "--shards", "3")
+    assert said.exit_code == 0, said.output
+    vectors = [load(home / "adapters" / f"expert-{n}")[1] for n in (1, 2, 3)]
+    assert all(vector.any() for vector in vectors)
+    assert not np.array_equal(vectors[0], vectors[1])
+    assert not {"charged", "derived", "disclosed"} & {line["kind"] for line in lines(home)}
+    card = (home / "adapters" / "expert-2" / "README.md").read_text()
+    assert "on shard 2 of 3, without noise: it protects nobody" in card
+    again = run(home, "expert", PLAN, "--no-noise", "--shards", "3")
+    assert (again.exit_code, "there is one already" in again.output) == (2, True)
+
+
+@pytest.mark.parametrize("most_rank", [None, 1])
+def test_each_shard_is_trained_on_its_own_records_and_no_others(home, monkeypatch, most_rank):
+    file = Folder(home).settings
+    settings = Settings.load(file)
+    file.write_text(home_toml(replace(settings, lora=LoraSettings(most_rank))))
+    seen: list[set[bytes]] = []
+    draw = UnsafePlainSgd.draw
+
+    def watched(task, randomness):
+        seen.append({row.tobytes() for row in task.records.tokens})
+        return draw(task, randomness)
+
+    monkeypatch.setattr(UnsafePlainSgd, "draw", watched)
+    assert run(home, "expert", PLAN, "--no-noise", "--shards", "2").exit_code == 0
+    assert run(home, "whole", PLAN, "--no-noise").exit_code == 0
+    assert seen[0] | seen[1] == seen[2]
+    assert not seen[0] & seen[1]
+    assert min(map(len, seen)) > 10
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--shards", "2"), "shards are trained without noise"),
+        (("--no-noise", "--shards", "100"), "batches larger than one of 100 shards"),
+        (("--no-noise", "--shards", "2000"), "shards: expected 1 to 1024"),
+    ],
+)
+def test_shards_that_cannot_be_trained_are_refused_and_nothing_is_kept(home, more, words):
+    said = run(home, "expert", PLAN, *more)
+    assert (said.exit_code, words in said.output) == (2, True), said.output
+    assert not (home / "adapters").exists()
+
+
+def test_a_home_deals_alike_each_time_and_no_two_homes_do():
+    one, other = Identity.generate(), Identity.generate()
+    assert shards_of(one, 4).secret == shards_of(Identity.from_pem(one.to_pem()), 4).secret
+    assert shards_of(one, 4).secret != shards_of(other, 4).secret
+    assert shards_of(one, 4).secret.hex() not in repr(shards_of(one, 4))
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_each_record_or_group_is_in_one_shard_and_moves_no_other(grouped):
+    random = np.random.default_rng(2)
+    tokens = random.integers(0, 50, (120, 6)).astype(np.int32)
+    owner = np.sort(random.integers(0, 30, 120)).astype(np.int32) if grouped else None
+    if owner is not None:
+        owner = np.unique(owner, return_inverse=True)[1].astype(np.int32)
+    records = Records(tokens, np.full(120, 6, np.int32), owner)
+    shards = shards_of(Identity.generate(), 4)
+
+    def dealt(which: Records) -> dict[bytes, int]:
+        return {row.tobytes(): n for n in range(4) for row in shards.of(which, n).tokens}
+
+    whole = dealt(records)
+    assert sorted(whole) == sorted(row.tobytes() for row in tokens)  # all of them, and none twice
+    assert sum(len(shards.of(records, n)) for n in range(4)) == 120
+    assert len(set(whole.values())) == 4
+    left = 0 if owner is None else int(owner[0])
+    rows = np.flatnonzero(owner != left) if owner is not None else np.arange(1, 120)
+    fewer = records.take(rows)
+    if owner is not None:
+        fewer = replace(fewer, owner=np.unique(owner[rows], return_inverse=True)[1].astype(np.int32))
+        assert all(len({whole[row.tobytes()] for row in tokens[owner == g]}) == 1 for g in set(owner))
+    assert dealt(fewer).items() <= whole.items()
 
 
 @pytest.mark.parametrize(

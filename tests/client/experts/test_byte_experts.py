@@ -219,11 +219,29 @@ def test_bytes_that_are_no_text_are_read_all_the_same(load_kind: LoadKind, kind:
         assert np.abs(thought.next - uncached(view, symbols)[-1:]).max() < 1e-5
 
 
-def test_more_than_the_model_reads_at_once_is_the_askers_fault_by_name(load_kind: LoadKind) -> None:
-    for kind in ("gpt2", "llama"):
-        expert = ByteExpert(View(load_kind(kind)))
-        with pytest.raises(PeerError, match=f"tokens of context and drafts, and this model reads {WINDOW} at once"):
-            expert.block(list(b"0123456789" * 20), [])
+def test_more_than_the_model_could_read_is_the_askers_fault_by_name(load_kind: LoadKind) -> None:
+    expert = ByteExpert(View(load_kind("gpt2")))
+    most = 4 * WINDOW
+    expert.require_room(most)
+    words = f"{most + 1} bytes of context and drafts, and this model reads 4 times its {WINDOW} tokens"
+    for ask in (lambda: expert.require_room(most + 1), lambda: expert.block([32] * most, [32])):
+        with pytest.raises(PeerError, match=words):
+            ask()
+    with pytest.raises(PeerError, match="an empty context"):
+        expert.require_room(0)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_what_no_longer_fits_into_the_window_is_forgotten_and_nothing_is_refused(
+    load_kind: LoadKind, kind: str
+) -> None:
+    view = View(load_kind(kind))
+    symbols = list(b"0123456789" * 12)  # a token for nearly every digit
+    rows = ByteExpert(view, byte_trie(view)).rows(np.array(symbols), 1)
+    assert np.abs(np.exp(rows).sum(axis=1) - 1).max() < 1e-9
+    expert = ByteExpert(view, byte_trie(view))
+    parts = [expert.block(symbols[:end], symbols[end : end + 1]).next[0] for end in range(90, 110)]
+    assert np.abs(np.array(parts) - rows[89:109]).max() < 1e-5
 
 
 def test_an_empty_context_and_a_symbol_out_of_range_are_named(load_kind: LoadKind) -> None:
