@@ -46,7 +46,7 @@ class Beam:
     What is not read is still counted, as far as it is not faint, and is read later if the next symbol speaks for it.
     """
 
-    width: int = 3
+    width: int = 2
     least: float = 1e-3
 
     @property
