@@ -1,0 +1,65 @@
+"""`parley ask` with real members, each with a model of its own: a Flower message has them dial, then they speak."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from client.adapter import save
+from client.card import Card
+from client.model import Base, layout_of
+from privacy.policy import Policy
+from privacy.units import Level
+from simulations import nodes as real
+from simulations.cli import app
+from simulations.nodes import Nodes, policy_toml
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+CANARY = "zq canary zq"
+
+
+def equip(nodes: Nodes, base: Base) -> None:
+    """Give each home an adapter of its own, as if it had been trained there, and a policy that lets it speak."""
+    layout = layout_of(base, rank=2, alpha=8.0, targets=("q_proj", "v_proj"), adapter_seed=3)
+    for seed, home in enumerate(nodes.homes.values()):
+        vector = np.random.default_rng(seed).normal(0, 0.5, layout.size).astype(np.float32)
+        (home / "adapters").mkdir(mode=0o700, exist_ok=True)
+        save(home / "adapters" / "own", layout, vector, Card("own", base.source, base.digest, (), ()))
+        with (home / "home.toml").open("a", encoding="utf-8") as settings:
+            settings.write('\n[expert]\nadapters = ["own"]\n')
+        policy = Policy.load(home / "policy.toml")
+        allowed = replace(policy.allow[0], level=Level.LOGITS, smallest_crowd=3, unsafe_without_noise=True)
+        more = (replace(allowed, collaborations=("mixture",)), replace(allowed, collaborations=("stream",)))
+        (home / "policy.toml").write_text(policy_toml(replace(policy, allow=(*policy.allow, *more))))
+
+
+def parley(*words: object) -> str:
+    done = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_members_that_are_up_answer_a_prompt_together_and_the_second_time_at_once(
+    experiment_file: Path, short: Path, deployment, tmp_path: Path
+) -> None:
+    with deployment(experiment_file, short / "real") as (experiment, _, base, nodes):
+        equip(nodes, base)
+        town = ("--town", nodes.coordinator.root, "--model", experiment.model_path)
+        with real.up(nodes, lambda _line: None):
+            parley("ask", CANARY, *town, "--most", 4, "--block", 2, "--json", tmp_path / "first.json")
+            parley("ask", CANARY, *town, "--most", 4, "--block", 2, "--json", tmp_path / "second.json")
+            (tmp_path / "text.txt").write_text("ash says 1 ash says 2 " * 2)
+            said = parley("ask", *town, "--score", tmp_path / "text.txt", "--json", tmp_path / "score.json")
+        first, second, score = (
+            json.loads((tmp_path / f"{name}.json").read_text()) for name in ("first", "second", "score")
+        )
+        print(first, second, score)  # noqa: T201
+        assert first["stream"] == second["stream"] == score["stream"]
+        assert set(first["answered"] + second["answered"]) == {3}
+        assert said.startswith("perplexity ")
+        for home in nodes.homes.values():
+            assert CANARY not in (home / "run" / "daemon.log").read_text(errors="replace")
+            assert CANARY.encode() not in (home / "ledger.db").read_bytes()
