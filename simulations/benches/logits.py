@@ -13,6 +13,8 @@ dpsgd_silos_mixture_...  the mixture of models trained by DP-SGD at epsilon 8 ov
                          tokens; unit: one record
 organisation_...         what does not help: one organisation of four as the unit
 gaussian_...             what does not help: noise that 32 shards add together; unit: one record
+bytes_five_tokenizers... five models, each with a tokenizer of its own, over the next byte: bits per byte
+forwards_per_byte        tokens that a model has to read for a byte, of the five the one that reads most
 tokens_per_round_trip    symbols of a block of four positions, in real homes: drafts of the public model, accepted
                          by chance; _dp: matched, under the exponential mechanism at epsilon 8 for 256 tokens
 secure_sum_wrong_words   entries of real secure sums that differ from plain integer sums
@@ -29,6 +31,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from simulations.benches.logits_bytes import five
 from simulations.benches.logits_figures import ORGANISATION, STAGES, Found
 from simulations.benches.logits_lab import Bench, Job, Lab, Size, alone, jobs, train
 from simulations.benches.logits_masking import masking
@@ -44,6 +47,8 @@ ROWS = (
     "private_record_eps2_t64_vs_best_silo",
     "private_vs_pmixed",
     "dpsgd_silos_mixture_vs_best_dp_silo",
+    "bytes_five_tokenizers_vs_best_single",
+    "forwards_per_byte",
     "tokens_per_round_trip",
     "tokens_per_round_trip_dp",
     "secure_sum_wrong_words",
@@ -69,7 +74,7 @@ def figures(lab: Lab) -> Found:
     """Take one seed's figures, in one thread."""
     alone()
     bench, found = Bench(lab), Found()
-    for stage in (*STAGES.values(), real):
+    for stage in (*STAGES.values(), real, five):
         stage(bench, found)
     return found
 
@@ -99,6 +104,7 @@ def _through_sums(found: Sequence[Found]) -> list[Row]:
         return [f.values[name] for f in found]
 
     return [
+        at_most("forwards_per_byte", _mean(values("forwards per byte")), 2.0, "tokens"),
         at_least("tokens_per_round_trip", _mean(values("tokens a trip")), 2.2, "tokens"),
         at_least("tokens_per_round_trip_dp", _mean(values("tokens a trip dp")), 1.2, "tokens"),
         at_most("secure_sum_wrong_words", max(values("wrong words")), 0, f"of {values('words')[0]:,.0f}"),
@@ -108,6 +114,13 @@ def _through_sums(found: Sequence[Found]) -> list[Row]:
 
 # measure, ours, the peer's, who that is, the goal
 _RATIOS = (
+    (
+        "bytes_five_tokenizers_vs_best_single",
+        "bytes mixture",
+        "bytes best single",
+        "best of the five, bits per byte; B = 2",
+        0.92,
+    ),
     ("mixture_vs_best_silo", "mixture B=2", "best silo", "best silo, perplexity; B = 2", 0.62),
     ("mixture_vs_mean_logit", "mixture B=2", "mean logit", "mean of logits, perplexity; B = 2", 0.80),
     (
@@ -146,6 +159,7 @@ def _beside() -> Iterator[tuple[str, str, str, str]]:
     for bound in ("0.5", "1", "3", "20"):
         yield f"mixture_b{bound}_vs_best_silo", f"mixture B={bound}", "best silo", "best silo, perplexity"
     yield "plain_mixture_vs_best_silo", "plain mixture", "best silo", "best silo, perplexity"
+    yield "bytes_oracle_routing_vs_best_single", "bytes oracle routing", "bytes best single", "best of the five"
     yield "oracle_routing_vs_best_silo", "oracle routing", "best silo", "best silo, perplexity"
     yield (
         "private_vs_pmixed_published",

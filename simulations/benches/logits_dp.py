@@ -22,7 +22,7 @@ _ORDERS = tuple(2 + k / 5 for k in range(16))  # candidates: one is fixed from p
 class DpTraining:
     """Say how a silo trains: a record is one window of its text, chosen with probability batch / records."""
 
-    steps: int = 60
+    steps: int = 100
     batch: int = 96
     rank: int = 16
     rate: float = 0.007

@@ -7,7 +7,7 @@ A job says all that it depends on, and leaves its model in the work folder: whoe
 
 import copy
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from simulations.benches.logits_rules import Judged
 Names = tuple[str, ...]
 SHAPE, PUBLIC = Shape(), Training(1000, 0.01, batch=12)
 SILO, SHARD = Training(250, 0.005), Training(40, 0.004)
+OWN_TOKENS = Training(500, 0.01)
 DP, MASKING = DpTraining(), Masking()
 
 
@@ -41,6 +42,10 @@ class Size:
     held_out: int = 8
     bytes_of_text: int = 2_500_000
     answer: int = 96  # tokens
+    vocabularies: tuple[int, ...] = (512, 700, 1300, 1500)  # of the silos that have their own, one after the other
+    own_tokens: Training = OWN_TOKENS
+    bytes_held_out: int = 440
+    bytes_chosen_by: int = 220
     masking: Masking = MASKING
 
 
@@ -114,6 +119,22 @@ class Bench:
             self.tokenizer,
         )
 
+    def own_tokens(self, name: str) -> tuple[Any, Any]:
+        """Return a silo's model with a vocabulary of its own, trained on its text and the public one; and that."""
+        size = self.lab.size
+        (silo,) = (s for s in self.texts.silos if s.name == name)
+        shape = replace(size.shape, vocabulary=size.vocabularies[self.silos.index(name) % len(size.vocabularies)])
+        shelf = replace(self.shelf, folder=self.shelf.folder / f"{name}-own-tokens")
+        tokenizer = shelf.vocabulary(silo.train, shape.vocabulary)
+
+        def make() -> Any:
+            model = fresh(shape, self.lab.seed)
+            texts = [text for pair in zip(silo.train, self.texts.public, strict=False) for text in pair]
+            fit(model, windows(stream(texts, tokenizer), shape.window), size.own_tokens, self.lab.seed)
+            return model
+
+        return shelf.model("model", f"{shape} {size.own_tokens}", make, tokenizer), tokenizer
+
     def windows(self, held_out: bool) -> tuple[Tokens, NDArray[np.intp]]:
         """Return windows of every silo's text that is held out, or that settings are chosen by; and whose each is."""
         size, found, home = self.lab.size, [], []
@@ -158,7 +179,7 @@ class Job:
 
 def jobs(lab: Lab, silos: Names) -> Iterator[Job]:
     """Yield what is to be trained once the public model is there."""
-    for what in ("shards", "dp", "silo"):
+    for what in ("shards", "dp", "own_tokens", "silo"):
         for name in silos:
             yield Job(lab, what, name)
 

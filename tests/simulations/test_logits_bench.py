@@ -36,6 +36,10 @@ TINY = Size(
     chosen_by=2,
     held_out=2,
     answer=12,
+    vocabularies=(265, 280, 300, 320),
+    own_tokens=Training(2, 0.01),
+    bytes_held_out=24,
+    bytes_chosen_by=12,
     masking=Masking(64, 1, 1),
 )
 
