@@ -19,6 +19,7 @@ tokens_per_round_trip    symbols of a block of four positions, in real homes: dr
                          by chance; _dp: matched, under the exponential mechanism at epsilon 8 for 256 tokens
 secure_sum_wrong_words   entries of real secure sums that differ from plain integer sums
 quantisation_perplexity  how far perplexity by real sums is from that in floating point
+protocol_overhead        three members, a process each, on streams: a trip's time beyond the slowest's forward passes
 mask_ms_152k             from a member's numbers for one position to its masked letter, words of 16 bits, four members
 """
 
@@ -35,6 +36,7 @@ from simulations.benches.logits_bytes import five
 from simulations.benches.logits_figures import ORGANISATION, STAGES, Found
 from simulations.benches.logits_lab import Bench, Job, Lab, Size, alone, jobs, train
 from simulations.benches.logits_masking import masking
+from simulations.benches.logits_overhead import overhead
 from simulations.benches.logits_real import real
 from simulations.benches.rows import Row, at_least, at_most
 
@@ -67,7 +69,7 @@ def logits(
             names = list(pool.map(_begin, labs))
             list(pool.map(train, [job for each in zip(*map(jobs, labs, names), strict=True) for job in each]))
             found = list(pool.map(figures, labs))
-    return [*rows_of(found), *masking(size.masking)]
+    return [*rows_of(found), *overhead(size.overhead), *masking(size.masking)]
 
 
 def figures(lab: Lab) -> Found:

@@ -27,7 +27,7 @@ from privacy.randomness import SystemRandomness
 from privacy.units import Level, Relation, Unit
 from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
-from protocols.keys import Identity
+from protocols.keys import Identity, PublicKey
 from protocols.logits.asking import NO_SUPPORT, Read, Reading
 from protocols.logits.question import Alphabet, Question, Sends
 from protocols.logits.speaking import Spoken, Thought, speak
@@ -48,39 +48,26 @@ class ExpertHouse(House):
     """Be a home that thinks with models that are loaded already."""
 
     models: tuple[Base, ...] = ()
-    _made: Experts | None = field(default=None, init=False, repr=False)
+    made: Experts | None = field(default=None, init=False, repr=False)
 
     def experts(self, *, by_bytes: bool) -> Experts:  # noqa: ARG002
         """Return the experts of its models, over tokens."""
-        if self._made is None:
+        if self.made is None:
             own = tuple(TokenExpert(View(model)) for model in self.models)
-            self._made = Experts(TokenExpert(View(self.base)), own)
-        return self._made
+            self.made = Experts(TokenExpert(View(self.base)), own)
+        return self.made
 
 
 @contextmanager
 def homes(base: Base, models: Mapping[str, Sequence[Base]], folder: Path) -> Iterator[Village]:
-    """Raise one home for each silo, with its models; the policies trust the coordinator and allow exact sums."""
+    """Raise one home for each silo, with its models, all in this process."""
     coordinator = Identity.generate()
     identities = {MemberId(name): Identity.generate() for name in sorted(models)}
     roster = Roster(tuple((m, i.public) for m, i in identities.items()))
-    allowed = Permission(
-        str(coordinator.public), Level.LOGITS, _THINKING, 3, unsafe_without_noise=True, trusts_coordinator=True
-    )
     villagers = {}
     for member, identity in identities.items():
-        texts = [f"what {member} has"]
-        house = ExpertHouse(
-            member=member,
-            base=base,
-            documents=lambda texts=texts: texts,  # type: ignore[misc]
-            declared=declare(texts, base.tokenizer),
-            policy=lambda: Policy(1, BUDGET, (allowed,)),
-            ledger=Ledger(folder / f"{member}.db", durable=False),
-            dataset=f"data of {member}",
-            models=tuple(models[member]),
-        )
-        house.roster, house.sums = lambda: roster, Sums(identity, time.time)
+        ledger = Ledger(folder / f"{member}.db", durable=False)
+        house = home_of(member, identity, base, models[member], coordinator.public, roster, ledger)
         mailbox = Mailbox(
             member, identity, coordinator.public, CATALOG, house.open, MemoryShelf(), house.evidence(identity)
         )
@@ -90,6 +77,32 @@ def homes(base: Base, models: Mapping[str, Sequence[Base]], folder: Path) -> Ite
         yield village
     finally:
         village.close()
+
+
+def home_of(
+    member: MemberId,
+    identity: Identity,
+    base: Base,
+    models: Sequence[Base],
+    partner: PublicKey,
+    roster: Roster,
+    ledger: Ledger,
+) -> ExpertHouse:
+    """Return a home that thinks with these models; its policy trusts the coordinator, and allows exact sums."""
+    texts = [f"what {member} has"]
+    allowed = Permission(str(partner), Level.LOGITS, _THINKING, 3, unsafe_without_noise=True, trusts_coordinator=True)
+    house = ExpertHouse(
+        member=member,
+        base=base,
+        documents=lambda: texts,
+        declared=declare(texts, base.tokenizer),
+        policy=lambda: Policy(1, BUDGET, (allowed,)),
+        ledger=ledger,
+        dataset=f"data of {member}",
+        models=tuple(models),
+    )
+    house.roster, house.sums = lambda: roster, Sums(identity, time.time)
+    return house
 
 
 def question(base: Base, sends: Sends, **terms: object) -> Question:

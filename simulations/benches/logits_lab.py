@@ -18,13 +18,14 @@ from simulations.benches.logits_corpora import Corpora, folders, installed
 from simulations.benches.logits_dp import DpTraining, dp_model
 from simulations.benches.logits_masking import Masking
 from simulations.benches.logits_models import Shape, Shelf, Tokens, Training, fit, fresh, scores, stream, windows
+from simulations.benches.logits_overhead import Overhead
 from simulations.benches.logits_rules import Judged
 
 Names = tuple[str, ...]
 SHAPE, PUBLIC = Shape(), Training(1000, 0.01, batch=12)
 SILO, SHARD = Training(250, 0.005), Training(40, 0.004)
 OWN_TOKENS = Training(500, 0.01)
-DP, MASKING = DpTraining(), Masking()
+DP, MASKING, OVERHEAD = DpTraining(), Masking(), Overhead()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Size:
     bytes_held_out: int = 440
     bytes_chosen_by: int = 220
     masking: Masking = MASKING
+    overhead: Overhead = OVERHEAD
 
 
 @dataclass(frozen=True, slots=True)

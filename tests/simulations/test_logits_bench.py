@@ -12,6 +12,7 @@ from privacy.config import ConfigError
 from simulations.benches import logits_private as private
 from simulations.benches import logits_real
 from simulations.benches import logits_rules as rules
+from simulations.benches.dp_models import TINY as SMALLEST
 from simulations.benches.logits import ROWS, logits, rows_of
 from simulations.benches.logits_corpora import PACKAGES, folders, installed
 from simulations.benches.logits_dp import DpTraining
@@ -19,6 +20,8 @@ from simulations.benches.logits_figures import Found
 from simulations.benches.logits_lab import Bench, Lab, Size
 from simulations.benches.logits_masking import Masking, masking
 from simulations.benches.logits_models import Shape, Training
+from simulations.benches.logits_overhead import Overhead
+from simulations.benches.logits_overhead import rows_of as overhead_of
 from simulations.benches.logits_private import Unit
 from simulations.benches.logits_real import real
 from simulations.benches.logits_rules import Judged
@@ -41,6 +44,7 @@ TINY = Size(
     bytes_held_out=24,
     bytes_chosen_by=12,
     masking=Masking(64, 1, 1),
+    overhead=Overhead(SMALLEST, context=8, blocks=3, warm_up=1),
 )
 
 
@@ -184,6 +188,16 @@ def test_a_figure_is_the_mean_of_ratios_and_a_goal_is_met_up_to_itself():
     assert rows["worst_home_ratio"].met is False
 
 
+def test_overhead_is_what_a_trip_takes_beyond_its_slowest_forward():
+    notes = np.array(
+        [[[9.0, 9.0, 9.0], [0.10, 0.05, 10.0], [0.20, 0.05, 11.0]], [[9, 9, 9], [0.3, 0.05, 9.2], [0.1, 0.05, 9.4]]]
+    )
+    whole, processor = overhead_of(np.array([5.0, 0.33, 0.25]), np.array([5.0, 0.1, 0.2]), notes, 2)
+    assert whole.value == pytest.approx((0.03 + 0.05) / 0.5)
+    assert whole.met is False
+    assert processor.value == pytest.approx((0.95 + 0.15) / 0.05)
+
+
 def test_masking_is_timed_at_real_members():
     rows = masking(Masking(64, 2, 1))
     assert [r.measure for r in rows] == ["mask_ms_152k", "mask_ms_152k_u32"]
@@ -209,6 +223,7 @@ def test_the_figures_of_real_homes_would_show_a_wrong_word(corpora, tmp_path, mo
 @pytest.mark.timeout(600)
 def test_every_promised_row_is_there_with_its_spread_and_is_of_trained_models(corpora, tmp_path):
     rows = {r.measure: r for r in logits(corpora, tmp_path / "work", TINY, processes=1)}
+    assert rows["protocol_overhead"].value > 0
     for name in ROWS:
         assert math.isfinite(rows[name].value)
         assert rows[name].met is not None
