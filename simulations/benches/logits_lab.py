@@ -23,7 +23,7 @@ from simulations.benches.logits_rules import Judged
 
 Names = tuple[str, ...]
 SHAPE, PUBLIC = Shape(), Training(1000, 0.01, batch=12)
-SILO, SHARD = Training(250, 0.005), Training(40, 0.004)
+SILO, SHARD = Training(250, 0.005), Training(100, 0.004)
 OWN_TOKENS = Training(500, 0.01)
 DP, MASKING, OVERHEAD = DpTraining(), Masking(), Overhead()
 
