@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -16,6 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from protocols.keys import Identity
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that tests share `town`
 
 
 class Authority:
