@@ -331,19 +331,42 @@ def distribution(scene: Scene, among) -> np.ndarray:
     return combined(question(), PUBLIC.logs[[4]], total, NO_SUPPORT)
 
 
+def patient(there: Village) -> Village:
+    """Let every home's policy try a sum twice."""
+    for house in there.houses.values():
+        policy = house.gate.policy
+        allow = tuple(replace(p, attempts=2) for p in policy.allow)
+        house.gate = replace(house.gate, policy=replace(policy, allow=allow))
+    return there
+
+
+@pytest.mark.parametrize("change", ["another draft", "another support", "another word on the prompt"])
+def test_a_second_attempt_is_at_the_very_same_block_or_refused(change, tmp_path):
+    scene, asked = Scene(patient(village(tmp_path, 4)), terms=TWICE), question(support=2)
+
+    def part(opened):
+        heard: list[Think] = []
+        blocks = scene.blocks(opened, asked, lambda _m, a: heard.append(a) or a)
+        yield from block(blocks, (1, 4), (2, 2), 2)
+        lie, three = CHANGES[change](heard[0]), ("m0", "m1", "m2")
+        what = Asked(asked, lie.tokens, lie.told, lie.drafts, lie.drafted, lie.support)
+        request = opened.request("mixture", asked.spec(TWICE, 3, 3), what.digest("mixture"), 0, three, 1)
+        answers = yield {MemberId(m): replace(lie, request=request, slips=()) for m in three}
+        assert answers == {}
+
+    scene.play(part)
+    assert set(scene.why) == {"m0", "m1", "m2"}
+    wanted = "another context than" if "prompt" in change else "another attempt at anything but the last block"
+    assert all(wanted in str(fault) for fault in scene.why.values())
+    assert scene.released == [1, 1, 1, 1]
+
+
 @pytest.mark.parametrize("terms", [TWICE, RESILIENT])
 def test_who_is_gone_in_the_middle_is_left_out_and_the_distribution_is_that_of_the_others(terms, tmp_path):
     def lost(trip, member, way):
         return member == "m3" and trip >= 3  # two trips open the session, one is the first block
 
-    there = village(tmp_path, 4, lost=lost)
-    for house in there.houses.values():
-        house.attempts = 2
-        house.__post_init__()
-        house.roster = there.houses["m0"].roster if house is not there.houses["m0"] else house.roster
-    roster = type(house.roster)(tuple((m, h.identity.public) for m, h in there.houses.items()))
-    for house in there.houses.values():
-        house.roster = roster
+    there = patient(village(tmp_path, 4, lost=lost))
     scene, got = Scene(there, terms=terms), {}
 
     def part(opened):

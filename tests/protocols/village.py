@@ -169,7 +169,6 @@ class House:
     shelf: MemoryShelf = field(default_factory=MemoryShelf)
     opened: list[Occasion] = field(default_factory=list)
     dial: Callable[[str, bytes, int], None] = lambda *_: None
-    attempts: int = 1
     answered: Answered = field(default_factory=Answered)
 
     def __post_init__(self) -> None:
@@ -188,7 +187,6 @@ class House:
             next(p for p in permissions if p.level is Level.LOGITS),
             unsafe_without_noise=True,
             trusts_coordinator=True,
-            attempts=self.attempts,
         )
         permissions = tuple(thinking if p.level is Level.LOGITS else p for p in permissions)
         mine = bigram(int(self.name[1:]) + 1)
