@@ -33,6 +33,7 @@ bench: $(VENV)/.developing  ## install the peers, and measure this state beside 
 	$(BIN)/parley bench engine
 	$(BIN)/parley bench ledger
 	$(BIN)/parley bench logits
+	$(BIN)/parley bench redaction
 	$(BIN)/parley bench secure-sum
 	$(BIN)/parley bench weights
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import spacy
+import tldextract.tldextract
 from presidio_analyzer import AnalyzerEngine
 from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
 
@@ -54,6 +55,8 @@ class Words(NlpEngine):  # type: ignore[misc]
 
 def finder() -> Callable[[str], Iterator[tuple[int, int, str, float]]]:
     """Return what yields (start, end, kind, score) of all that Presidio finds in an English text."""
+    # Presidio asks tldextract for hosts, which would fetch its list from the network: the copy that it ships will do.
+    tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=())
     engine = AnalyzerEngine(nlp_engine=Words(), supported_languages=["en"])
 
     def find(text: str) -> Iterator[tuple[int, int, str, float]]:

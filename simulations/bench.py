@@ -71,6 +71,13 @@ def evolve() -> list[Row]:
     return measure()
 
 
+def redaction(data: Path | None = None, prompts: Path | None = None) -> list[Row]:
+    """Measure what the redactor finds, leaves and costs, beside Presidio and the rule of capitals."""
+    from simulations.benches.redaction import redaction as measure
+
+    return measure(data, prompts)
+
+
 BENCHES: dict[str, Callable[[], list[Row]]] = {
     "dp-training": dp_training,
     "engine": engine,
@@ -78,6 +85,7 @@ BENCHES: dict[str, Callable[[], list[Row]]] = {
     "ledger": ledger,
     "logits": logits,
     "real-size": real_size,
+    "redaction": redaction,
     "secure-sum": secure_sum,
     "stream": stream,
     "weights": weights,

@@ -201,18 +201,23 @@ def bench(
     work: Annotated[
         Path | None, typer.Option(help="logits: where trained models are kept for the next time.")
     ] = None,
+    data: Annotated[Path | None, typer.Option(help="redaction: a folder with redaction/ and ner/.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="redaction: JSON Lines with text and units.")] = None,
 ) -> None:
     """Measure this state beside a peer, in one run."""
     with _errors():
         from privacy.config import nearest
-        from simulations.bench import BENCHES, logits, write_rows
+        from simulations.bench import BENCHES, logits, redaction, write_rows
         from simulations.benches.rows import text
 
         if name not in BENCHES:
             raise ConfigError("parley bench", name, f"no such benchmark ({nearest(name, list(BENCHES))})")
         if name != "logits" and (corpora or work):
             raise ConfigError("parley bench", "--corpora, --work", "they are for the benchmark logits alone")
-        rows = logits(corpora, work) if name == "logits" else BENCHES[name]()
+        if name != "redaction" and (data or prompts):
+            raise ConfigError("parley bench", "--data, --prompts", "they are for the benchmark redaction alone")
+        given = {"logits": lambda: logits(corpora, work), "redaction": lambda: redaction(data, prompts)}
+        rows = given.get(name, BENCHES[name])()
         for line in text(rows):
             typer.echo(line)
         if json_file is not None:

@@ -26,7 +26,9 @@ _MORE = """
     vi vn vu wf ws ye yt zm zw app dev info name pro shop site live life world news media design club
 """.split()
 _FILES = """
-    py sh rs md ps pl so cc ai me is in it id at be do my no am as to name info app so st java zip
+    py sh rs md ps pl so cc ai me is in it id at be do my no am as to name info app so st java zip int email
+    store global digital
+    company cloud tech travel jobs coop agency blog online website
 """.split()
 _SUFFIX = "|".join(sorted({*_SAFE} - {*_FILES}, key=lambda s: -len(s)))
 _ANY = "|".join(sorted({*_SAFE, *_MORE}, key=lambda s: -len(s)))

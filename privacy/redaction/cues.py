@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from privacy.redaction.ner.features import folded, tokens
+from privacy.redaction.ner.features import folded
 from privacy.redaction.patterns import Pattern, PatternDetector
 from privacy.redaction.spans import Entity, Span
 from privacy.redaction.view import View
@@ -151,25 +151,25 @@ class ListDetector:
 
     def find(self, view: View) -> Iterator[Span]:
         """Yield what stands on a list. A single first name counts little: many are words as well."""
-        text, places = view.text, tokens(view.text)
+        text, places = view.text, view.words
         words = [text[a:b] for a, b in places]
         given, family, groups, lands = _lists()
         taken = -1
         for i, word in enumerate(words):
             if i <= taken or not word[0].isalpha():
                 continue
-            low = folded(word)
+            low = view.folded[i]
             if low in groups and (word[0].isupper() or low in _ALWAYS):
                 yield Span(*places[i], Entity.GROUP, 0.6, "list of nationalities")
             for n in lands.get(low, ()):
-                if tuple(map(folded, words[i : i + len(n)])) == n and word[0].isupper():
+                if tuple(view.folded[i : i + len(n)]) == n and word[0].isupper():
                     yield Span(places[i][0], places[i + len(n) - 1][1], Entity.LOCATION, 0.75, "list of countries")
                     taken = i + len(n) - 1
             if not word[0].isupper() or (word.isupper() and len(word) < 4):
                 continue
             if low in given:
                 end = _behind(words, i)
-                known = end > i and folded(words[end]) in family
+                known = end > i and view.folded[end] in family
                 score = 0.9 if known else 0.65 if end > i else 0.45 if low not in _WORDS else 0.2
                 yield Span(places[i][0], places[end][1], Entity.PERSON, score, "list of first names")
                 taken = end

@@ -18,7 +18,7 @@ _OPTIONS = re2.Options()
 _OPTIONS.encoding = re2.Options.Encoding.LATIN1
 _OPTIONS.log_errors = False
 _OPTIONS.max_mem = 1 << 26
-_BLOCK, _OVERLAP = 1 << 14, 1 << 10  # letters that are gated at once; how far a match may reach into the next
+_GATED = 1 << 14  # letters: in a longer text most patterns match somewhere, and the gate saves nothing
 
 
 class BadPattern(ValueError):
@@ -81,17 +81,13 @@ class PatternDetector:
                 yield from _apart(across._in(joined), taken)
 
     def _in(self, view: View) -> Iterator[Span]:
-        letters = view.letters
-        for start in range(0, len(letters), _BLOCK):
-            stop = min(len(letters), start + _BLOCK)
-            limit = min(len(letters), stop + _OVERLAP)
-            for number in self._gated(letters[start:limit]):
-                yield from self._compiled[number].find(view, start, stop, limit)
+        for number in self._gated(view.letters):
+            yield from self._compiled[number].find(view)
 
-    def _gated(self, block: bytes) -> Sequence[int]:
-        """Return the numbers of the patterns that may match; all of them, should the gate run out of memory."""
+    def _gated(self, letters: bytes) -> Sequence[int]:
+        """Return the numbers of the patterns that may match; all, in a long text or without memory."""
         everything = len(self._compiled)
-        numbers = self._gate.Match(block) or ()
+        numbers = self._gate.Match(letters) or () if len(letters) <= _GATED else ()
         if everything not in numbers:  # the last of the gate's patterns matches whatever there is
             return range(everything)
         return [n for n in numbers if n < everything]
@@ -127,15 +123,13 @@ class _Compiled:
         words = tuple(w.lower().encode("latin-1") for w in pattern.context)
         return cls(pattern, regex, words, pattern.apart.encode("latin-1"))
 
-    def find(self, view: View, first: int, stop: int, limit: int) -> Iterator[Span]:
-        """Yield what begins from `first` to before `stop`; what reaches to `limit` is followed to its end."""
+    def find(self, view: View) -> Iterator[Span]:
+        """Yield what matches."""
         letters, pattern = view.letters, self.pattern
-        for match in self.regex.finditer(letters, first, limit):
-            if match.start() >= stop:
-                return
-            if match.end() == limit < len(letters):
-                match = self.regex.match(letters, match.start()) or match  # noqa: PLW2901
-            start, end = match.span(pattern.group)
+        for match in self.regex.finditer(letters):
+            start, end = match.span()
+            if pattern.group:
+                start, end = match.span(pattern.group)
             if start < 0 or end <= start:
                 continue
             if _touches(letters, start, end, self.apart):

@@ -41,6 +41,8 @@ _SAID = (
     b"hotline",
     b"registered",
 )
+_NOT_BEFORE = (b"-", b".", b"/", b"_", b"=", b"#", b"$")
+_NOT_AFTER = (b"_", b"%", b":")
 _DAY = re.compile(r"(?:(?:19|20)\d\d[-/.][01]?\d[-/.][0-3]?\d|[0-3]?\d[-/.][0-3]?\d[-/.](?:19|20)\d\d)(?!\d)")
 _DECIMAL = re.compile(r"\d+\.\d+")
 _GROUPS = re.compile(r"\d+")

@@ -1,6 +1,7 @@
 """Take private spans out of text: run the detectors, settle what overlaps, put tokens in their place."""
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from privacy.redaction.banking import BANKING
@@ -8,19 +9,21 @@ from privacy.redaction.contacts import CONTACTS
 from privacy.redaction.cues import ListDetector, cues
 from privacy.redaction.identities import IDENTITIES
 from privacy.redaction.measured import Protection, shipped
+from privacy.redaction.names import NameDetector
 from privacy.redaction.ner.features import folded
 from privacy.redaction.patterns import PatternDetector
 from privacy.redaction.phones import PhoneDetector
 from privacy.redaction.redacted import Redacted, Replaced
 from privacy.redaction.restated import Restated, again
 from privacy.redaction.settings import PROFILES, Settings
-from privacy.redaction.spans import Detector, Entity, Span, Unreadable, settle
+from privacy.redaction.spans import NAMES, Detector, Entity, Span, Unreadable, settle
 from privacy.redaction.streets import STREETS
 from privacy.redaction.strict import StrictDetector
 from privacy.redaction.times import TIMES
 from privacy.redaction.vault import LOOKS_LIKE_A_TOKEN, Vault
 from privacy.redaction.view import View
 
+LEAST, LEAST_STRICT = 0.3, 0.1  # from this probability on a word is hidden as part of a name
 LONGEST = 64 * 2**20  # characters of one text
 
 
@@ -40,7 +43,8 @@ class Redactor:
         self.settings = settings or Settings()
         own = self.settings.custom()
         strict = (StrictDetector(),) if self.settings.strict else ()
-        self.detectors: tuple[Detector, ...] = (*structured(), cues(), ListDetector(), *own, *strict, *plugs)
+        names = NameDetector(LEAST_STRICT, works=True) if self.settings.strict else NameDetector(LEAST)
+        self.detectors: tuple[Detector, ...] = (*structured(), cues(), ListDetector(), names, *own, *strict, *plugs)
         self._allowed = frozenset(map(folded, self.settings.allow))
         self._denied = Restated()
         for string in self.settings.deny:
@@ -80,7 +84,8 @@ class Redactor:
         found += [s for s in again(view, found) if self._is_hidden(view, s)]
         found += self._denied.find(view)
         found += _tokens_in(text)
-        return settle(_neighbours(text, settle(found)))
+        firm = settle(s for s in found if s.kind not in NAMES)
+        return settle(_neighbours(text, [*firm, *settle(_outside(text, found, firm))]))
 
     def _is_hidden(self, view: View, span: Span) -> bool:
         if not self.settings.hides(span.kind, span.score):
@@ -96,6 +101,26 @@ def require_text(text: str) -> None:
         raise Unreadable("binary data, which no detector can read")
 
 
+def _outside(text: str, found: Iterable[Span], firm: Sequence[Span]) -> Iterator[Span]:
+    """Yield the names in `found`, without what something with a shape of its own covers: the title in "Dr. Lee"."""
+    starts, ends = [s.start for s in firm], [s.end for s in firm]
+    for span in found:
+        if span.kind not in NAMES:
+            continue
+        at = span.start
+        for i in range(bisect_right(ends, span.start), bisect_left(starts, span.end)):
+            yield from _piece(text, span, at, starts[i])
+            at = ends[i]
+        yield from _piece(text, span, at, span.end)
+
+
+def _piece(text: str, span: Span, start: int, end: int) -> Iterator[Span]:
+    piece = text[start:end]
+    if any(c.isalnum() for c in piece):
+        first = start + len(piece) - len(piece.lstrip())
+        yield Span(first, start + len(piece.rstrip()), span.kind, span.score, span.why)
+
+
 def _tokens_in(text: str) -> Iterable[Span]:
     """Yield what looks like a vault's token in the original: it becomes a value like any other, and so comes back."""
     for match in LOOKS_LIKE_A_TOKEN.finditer(text):
@@ -105,7 +130,7 @@ def _tokens_in(text: str) -> Iterable[Span]:
 def _neighbours(text: str, spans: list[Span]) -> list[Span]:
     """Join a person's name that was found in pieces: with nothing but a space between them, they are one."""
     joined = list(spans)
-    for one, other in pairwise(spans):
+    for one, other in pairwise(sorted(spans, key=lambda s: s.start)):
         if one.kind is other.kind is Entity.PERSON and text[one.end : other.start] == " ":
             joined.append(Span(one.start, other.end, one.kind, max(one.score, other.score), one.why))
     return joined

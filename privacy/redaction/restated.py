@@ -58,8 +58,7 @@ class Restated:
 
     def find(self, view: View) -> Iterator[Span]:
         """Yield every place where a remembered string stands, of several at one place the longest."""
-        text, places = view.text, tokens(view.text)
-        low = [folded(text[a:b]) for a, b in places]
+        text, places, low = view.text, view.words, view.folded
         for i, first in enumerate(low):
             for key, known in self._table.get(first, _NONE).items():
                 if tuple(low[i : i + len(key)]) == key:
@@ -75,7 +74,7 @@ def again(view: View, spans: Iterable[Span]) -> list[Span]:
     """Return every place where a string of `spans` stands as well, but for what is too common or too unsure."""
     known = Restated()
     for span in spans:
-        if span.kind in _LASTING or span.score >= 0.75:
+        if (span.kind in _LASTING and span.score >= 0.6) or span.score >= 0.75:
             known.add(view.text[span.start : span.end], span.kind, min(0.9, span.score))
     return list(known.find(view))
 

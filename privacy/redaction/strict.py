@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from privacy.redaction.ner.features import folded, tokens
+from privacy.redaction.ner.features import folded
 from privacy.redaction.patterns import Pattern, PatternDetector
 from privacy.redaction.spans import Entity, Span
 from privacy.redaction.view import View
@@ -41,7 +41,7 @@ class StrictDetector:
     def find(self, view: View) -> Iterator[Span]:
         """Yield runs of capitalised words that do not begin a sentence with a plain word; other scripts; numbers."""
         yield from _NUMBERS.find(view)
-        text, places = view.text, tokens(view.text)
+        text, places = view.text, view.words
         run: list[tuple[int, int]] = []
         for i, (start, end) in enumerate(places):
             word = text[start:end]

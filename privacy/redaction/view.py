@@ -11,6 +11,8 @@ import numpy as np
 import re2
 from numpy.typing import NDArray
 
+from privacy.redaction.ner.features import folded, tokens
+
 _UPPER, _LOWER, _SIGN = "\xde", "\xfe", "\xa4"  # what stands for letters and signs that Latin-1 does not have
 _LOOK_ALIKES = str.maketrans(
     "АВЕЅКМНОРСТХІЈаеорсухіјѕԁһӏԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧονρτυακιɡ",
@@ -71,6 +73,9 @@ class View:
     text: str = field(repr=False)
     letters: bytes = field(repr=False)
     places: NDArray[np.int64] | None = field(repr=False, default=None)
+    _words: list[list[tuple[int, int]]] = field(default_factory=list, init=False, repr=False, compare=False)
+    _joined: "dict[bytes, View | None]" = field(default_factory=dict, init=False, repr=False, compare=False)
+    _folded: list[list[str]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, text: str) -> "View":
@@ -83,6 +88,20 @@ class View:
         kept = np.flatnonzero([_TABLE[ord(c)] != "" for c in text])
         return cls(text, folded.encode("latin-1"), np.append(kept, len(text)))
 
+    @property
+    def words(self) -> list[tuple[int, int]]:
+        """Return the places of the words of `text`; found once."""
+        if not self._words:
+            self._words.append(tokens(self.text))
+        return self._words[0]
+
+    @property
+    def folded(self) -> list[str]:
+        """Return the words of `text` in small letters; found once."""
+        if not self._folded:
+            self._folded.append([folded(self.text[a:b]) for a, b in self.words])
+        return self._folded[0]
+
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Return where in `text` the letters from `start` to `end` stand, with what has no width between them."""
         if self.places is None:
@@ -92,27 +111,38 @@ class View:
     def joined(self, by: bytes) -> "View | None":
         """Return what stands around the breaks inside words and numbers, as if there were none; or None.
 
-        A break is a line's end, or markdown's marks; `by`, one letter or none, comes in place of a line's end.
+        A break is a line's end, or markdown's marks; `by`, a space or nothing, comes in place of a line's end.
         """
+        if not self._joined:
+            self._joined.update(self._without_breaks())
+        return self._joined[by]
+
+    def _without_breaks(self) -> "dict[bytes, View | None]":
         windows = _windows(self.letters)
         if not windows:
-            return None
+            return {b" ": None, b"": None}
         kept = np.zeros(len(self.letters), bool)
         found = np.frombuffer(self.letters, np.uint8).copy()
+        breaks: list[int] = []
         for start, end in windows:
             kept[start:end] = True
             for match in _BREAK.finditer(self.letters, start, end):
-                kept[match.start() : match.end()] = False
-                if by:
-                    found[match.start()] = by[0]
-                    kept[match.start()] = True
+                first, last = match.span()
+                kept[first:last] = False
+                breaks.append(first)
             if end < len(found):
                 found[end - 1] = 10  # nothing is found across two windows
                 kept[end - 1] = True
-        kept &= ~np.isin(found, np.frombuffer(_MARKS, np.uint8))
+        kept &= ~_IS_A_MARK[found]
+        tight = self._of(found, kept)
+        found[breaks] = 32
+        kept[breaks] = True
+        return {b"": tight, b" ": self._of(found, kept)}
+
+    def _of(self, letters: NDArray[np.uint8], kept: NDArray[np.bool_]) -> "View":
         here = np.flatnonzero(kept)
         places = here if self.places is None else self.places[here]
-        return View(self.text, found[here].tobytes(), np.append(places, len(self.text)))
+        return View(self.text, letters[here].tobytes(), np.append(places, len(self.text)))
 
 
 def _windows(letters: bytes) -> list[tuple[int, int]]:
@@ -139,4 +169,5 @@ _BROKEN = re2.compile(
     ).encode(),
     _LATIN,
 )
+_IS_A_MARK = np.isin(np.arange(256), np.frombuffer(_MARKS, np.uint8))
 _VERTICAL = bytes.maketrans(b"\x0b\x0c", b"\n\n")

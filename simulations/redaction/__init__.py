@@ -1,0 +1,1 @@
+"""Train the recogniser of names, and make the notes that redaction is measured on."""
