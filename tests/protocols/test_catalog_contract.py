@@ -101,7 +101,7 @@ MADE = {
     Recipe: st.builds(
         recipe, learning_rate=st.floats(0.01, 0.99), epsilon=st.none() | st.floats(0.1, 9), rank=st.integers(1, 9)
     ),
-    Question: st.builds(question, clip=st.floats(0.01, 9), most=st.integers(4, 99), seed=st.integers(0, 99)),
+    Question: st.builds(question, clip=st.floats(0.1, 9), most=st.integers(4, 99), seed=st.integers(0, 99)),
     Ballot: st.builds(ballot, choices=st.integers(1, 99), epsilon=st.floats(0.1, 9), population=st.integers(1, 99)),
     Trial: st.builds(trial, clip=st.floats(0.01, 9), epsilon=st.floats(0.1, 9), population=st.integers(1, 99)),
 }
