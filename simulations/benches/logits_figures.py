@@ -17,7 +17,7 @@ BOUND = 2.0  # B: a weight is within exp(-B) and exp(B)
 BOUNDS = (0.5, 1.0, 3.0, 20.0)  # for comparison
 DECAYS = (0.5, 0.65, 0.8, 0.9, 0.95, 1.0)
 CLIPS = (0.25, 0.5, 1.0, 2.0, 4.0)
-TEMPERATURES = (0.8, 0.9, 1.0)
+TEMPERATURES = (0.9, 1.0, 1.15, 1.3)
 ORGANISATION = ((8.0, 16), (8.0, 256), (2.0, 64))  # epsilon, tokens
 # alpha, share that takes part; whose accounting: see `Peer`
 SAMPLED = ((3, 1.0), (3, 0.1), (3, 0.03))
