@@ -15,15 +15,18 @@ from simulations.tables import (
     ADAPTER_ALONE,
     POOLED,
     TASK_ARITHMETIC,
+    THINKING,
     MergeTable,
     PooledTable,
     PretrainTable,
+    ThinkingTable,
     UtilityTable,
 )
 
 SHIPPED_MODEL = "base"
 SHIPPED = Path(__file__).parent / "base" / "model"
 SUMS_ONLY = frozenset({"pooled", "soup", "search", "extrapolate"})  # what a member adds is protected in the sum alone
+TOLD_APART = frozenset({"mixture", "product", "contrast"})  # by models that members train apart
 OBJECTIVES = frozenset({"average", "pooled"})  # whose homes train for answers and preferences, too
 SILO = "silo:"  # before the name of a silo of the standard library
 _LONGEST_PURPOSE = 256
@@ -172,6 +175,7 @@ class Experiment:
     pretrain: PretrainTable = ADAPTER_ALONE
     utility: UtilityTable | None = None
     pooled: PooledTable = POOLED
+    thinking: ThinkingTable = THINKING
     purpose: str = ""
     carrier: Road = Road.FLOWER
     unsafe_seeded_randomness: bool = False
@@ -263,7 +267,7 @@ def load_experiment(file: Path) -> Experiment:
     experiment = read_config(Experiment, file)
     if experiment.lora.half is Half.BOTH and experiment.collaboration.name == "average":
         raise ConfigError(file, "lora.half", "expected b or alternate: the mean of products is not that of the means")
-    known = sorted(name for name, c in CATALOG.items() if c.level is Level.WEIGHTS)
+    known = sorted(TOLD_APART.union(name for name, c in CATALOG.items() if c.level is Level.WEIGHTS))
     alone = experiment.collaboration.unsafe_plain_sum
     if alone and experiment.collaboration.name in SUMS_ONLY:
         raise ConfigError(file, "collaboration.unsafe_plain_sum", "expected false: only the sum protects anything")

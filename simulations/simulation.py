@@ -13,13 +13,16 @@ from client.homes.local import units_of
 from client.model import Base, load_base
 from privacy.config import ConfigError
 from simulations.artifact import save_adapter
+from simulations.collaborations import run_of
 from simulations.collaborations.run import Outcome
+from simulations.collaborations.thinking import ThinkingRun
 from simulations.compare import BASE, TOGETHER, Timing, Witness, compared, rounds_of
 from simulations.engine import complete, run_in_process, settle
 from simulations.experiment import Experiment, load_experiment
 from simulations.judging import notes_on, require_rows
-from simulations.report import show, write_json, write_page
+from simulations.report import Comparison, show, write_json, write_page
 from simulations.texts import lay_out, training
+from simulations.thinking import think
 from simulations.village import Village
 from simulations.yardsticks import Job, judged, yardsticks
 
@@ -28,7 +31,7 @@ ROADS = {"in-process": "simulated, in one process", "flower": "simulated, in Flo
 
 def simulate_file(
     file: Path, engine: str, out: Path | None, compare: bool, json_file: Path | None, console: Console
-) -> Outcome:
+) -> None:
     """Simulate the experiment in `file`. Raises: ConfigError, Abort, RunFailed."""
     began = time.monotonic()
     experiment = load_experiment(file)
@@ -38,6 +41,9 @@ def simulate_file(
     with tempfile.TemporaryDirectory(prefix="parley-") as scratch:
         texts = lay_out(experiment, file, Path(scratch) / "data")
         require_rows(experiment, file, texts, base.tokenizer)
+        if isinstance(run_of(experiment), ThinkingRun):
+            _keep(think(experiment, texts, base, console), out, json_file, console)
+            return
         experiment = complete(experiment, training(texts), base)
         with closing(settle(experiment, training(texts), base, Path(scratch) / "village")) as village:
             started = time.monotonic()
@@ -57,13 +63,18 @@ def simulate_file(
             losses = judged([*yardsticks(experiment, texts), *base_and_us])
             timing = Timing(rounds, max(0.0, took - sum(outcome.seconds)), time.monotonic() - began)
             comparison = replace(compared(experiment, ROADS[engine], losses, witnesses, timing), notes=notes)
-            show(comparison, console)
-            for folder in (out,) if out is not None else ():
-                write_json(comparison, folder / "report.json")
-                write_page(comparison, folder / "report.html")
-            if json_file is not None:
-                write_json(comparison, json_file)
-    return outcome
+            _keep(comparison, out, json_file, console)
+
+
+def _keep(comparison: Comparison, out: Path | None, json_file: Path | None, console: Console) -> None:
+    """Show a comparison, and write it where it is asked for."""
+    show(comparison, console)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(comparison, out / "report.json")
+        write_page(comparison, out / "report.html")
+    if json_file is not None:
+        write_json(comparison, json_file)
 
 
 def _run(engine: str) -> Callable[[Experiment, Village, Base], Outcome]:

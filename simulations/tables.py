@@ -42,7 +42,29 @@ class PretrainTable:
     what: What = What.ADAPTER
 
 
+@dataclass(frozen=True, slots=True)
+class ThinkingTable:
+    """Say how models think together, and on how much held-out text a simulation reads them.
+
+    Units:  `windows` of `window` tokens of each member's text; `weight_bound` and `decay` of a mixture's weights;
+            `clip` in nats and `strength` of a product's log-ratios; `plausible`, a contrast's share of the likeliest.
+    """
+
+    windows: int = 24
+    window: int = 128
+    weight_bound: float = 2.0
+    decay: float = 0.9
+    clip: float = 4.0
+    strength: float = 1.0
+    plausible: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.windows <= 100_000 or not 2 <= self.window <= 65_536:
+            raise ValueError("windows: expected 1 to 100000; window: 2 to 65536")
+
+
 TASK_ARITHMETIC = MergeTable()
+THINKING = ThinkingTable()
 ADAPTER_ALONE = PretrainTable()
 
 

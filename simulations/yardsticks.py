@@ -59,19 +59,21 @@ def do(job: Job) -> Losses:
 
     torch.set_num_threads(1)
     base = load_base(job.experiment.model_path)
-    adapter = job.adapter
-    if job.members:
-        from simulations.collaborations import run_of
-        from simulations.engine import simulate
-        from simulations.texts import training
+    return judge(job, base, adapter_of(job, base) if job.members else job.adapter)
 
-        alone = run_of(job.experiment).alone(job.experiment, job.name, len(job.members))
-        documents = training({m: job.texts[m] for m in job.members})
-        with tempfile.TemporaryDirectory() as folder:
-            outcome, village = simulate(alone, {job.name: _joined(documents)}, base, Path(folder))
-            village.close()
-        adapter = outcome.adapter
-    return judge(job, base, adapter)
+
+def adapter_of(job: Job, base: "Base") -> NDArray[np.float32]:  # type: ignore[name-defined]  # noqa: F821
+    """Return what a single member comes to that holds the data of the job's members."""
+    from simulations.collaborations import run_of
+    from simulations.engine import simulate
+    from simulations.texts import training
+
+    alone = run_of(job.experiment).alone(job.experiment, job.name, len(job.members))
+    documents = training({m: job.texts[m] for m in job.members})
+    with tempfile.TemporaryDirectory() as folder:
+        outcome, village = simulate(alone, {job.name: _joined(documents)}, base, Path(folder))
+        village.close()
+    return outcome.adapter
 
 
 def judge(job: Job, base: "Base", adapter: NDArray[np.float32] | None) -> Losses:  # type: ignore[name-defined]  # noqa: F821

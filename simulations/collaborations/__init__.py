@@ -17,12 +17,14 @@ its own in an experiment file are dataclasses in `simulations/tables.py`.
 
 from collections.abc import Mapping
 
+from privacy.config import ConfigError
 from simulations.collaborations.average import AverageRun
 from simulations.collaborations.judged import JudgedRun
 from simulations.collaborations.merge import MergeRun
 from simulations.collaborations.pooled import PooledRun
 from simulations.collaborations.pretrain import PretrainRun
 from simulations.collaborations.run import Run
+from simulations.collaborations.thinking import ThinkingRun
 from simulations.experiment import Experiment
 
 RUNS: Mapping[str, Run] = {
@@ -33,9 +35,15 @@ RUNS: Mapping[str, Run] = {
     "soup": JudgedRun(),
     "search": JudgedRun(),
     "extrapolate": JudgedRun(),
+    "mixture": ThinkingRun(),
+    "product": ThinkingRun(),
+    "contrast": ThinkingRun(),
 }
 
 
 def run_of(experiment: Experiment) -> Run:
-    """Return how the experiment's collaboration is run."""
-    return RUNS[experiment.collaboration.name]
+    """Return how the experiment's collaboration is run. Raises: ConfigError for one that no experiment runs."""
+    name = experiment.collaboration.name
+    if name not in RUNS:
+        raise ConfigError("experiment", "collaboration.name", f"expected one of {', '.join(sorted(RUNS))}")
+    return RUNS[name]
