@@ -106,6 +106,7 @@ def test_the_daemon_comes_up_while_the_coordinator_is_away_and_ends_with_ctrl_c(
     assert json.loads(_parley("status", str(running.home), "--json").stdout)["daemon"] == "down"
 
 
+@pytest.mark.slow
 def test_the_running_daemon_shows_the_operator_what_the_command_line_shows(up: Callable[..., Up], home: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -150,6 +151,7 @@ def test_when_up_itself_is_killed_its_daemon_ends_too(up: Callable[..., Up]) -> 
     running.until(lambda: not alive(daemon))
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_load_ends_up_with_one_line_that_says_why(up: Callable[..., Up], home: Path) -> None:
     folder = Folder(home)
     folder.settings.write_text(folder.settings.read_text().replace("[model]\nname = ", '[model]\nname = "/gone" # '))

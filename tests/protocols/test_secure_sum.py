@@ -99,6 +99,7 @@ def test_a_session_of_too_few_is_not_opened_and_says_how_many_of_how_many():
         there.open()
 
 
+@pytest.mark.slow
 def test_above_128_members_masks_and_shares_go_along_a_graph_of_neighbours():
     there = crowd(132, Mode.RESILIENT, length=5, colluding=13, smallest_crowd=90)
     opened = there.open()

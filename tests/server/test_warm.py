@@ -86,6 +86,7 @@ def test_when_another_program_ends_the_first_one_is_asked_to(tmp_path: Path) -> 
     assert child.returncode == 3
 
 
+@pytest.mark.slow
 def test_a_program_that_ignores_sigterm_does_not_keep_the_others_waiting_for_ever(tmp_path: Path) -> None:
     child = keeper(tmp_path, STUBBORN, STUBBORN)
     until(lambda: child.program.log.read_text().count("up") == 2)

@@ -17,6 +17,7 @@ def parley(*arguments: str):
     return CliRunner().invoke(app, list(arguments))
 
 
+@pytest.mark.slow
 def test_simulate_compares_and_saves_an_adapter_that_peft_loads(experiment_file, tmp_path, tiny_model):
     out, figures = tmp_path / "out", tmp_path / "figures.json"
     done = parley("simulate", str(experiment_file), "--out", str(out), "--json", str(figures))

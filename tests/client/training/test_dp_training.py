@@ -116,6 +116,7 @@ print(hashlib.sha256(delta.tobytes()).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_bits(adapted, folders):
     here = Path(__file__).parent
     command = [sys.executable, "-c", PROGRAM, str(folders("llama")), str(here)]
