@@ -7,6 +7,7 @@ derived  a later occasion    `of` that line: something made of the value leaves 
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +20,7 @@ from privacy.books.releases import Receipt, common, filled
 from privacy.limits import Limits
 from privacy.occasion import Occasion
 from privacy.refusal import NotApproved, RateExceeded, Refused
-from privacy.trail import stamp
+from privacy.trail import Field, stamp
 
 _ARTEFACT, _ANSWER, _EMITTED = "artefact", "answer", "emitted"
 _TIED = (
@@ -76,37 +77,63 @@ def derive(book: Book, derived: Derived) -> Receipt | NotApproved:
     Raises: Refused, and then nothing was written.
     """
     occasion = derived.occasion
-    slots = filled(book.db, *occasion.key)
     charged, budget = paid_for(book.db, derived.artefact), derived.account.budget
     seq, event = int(charged["seq"]), str(charged["event"])
     if (charged["unit"], charged["relation"]) != (budget.unit.value, budget.relation.value):
         raise Refused(f"it was charged per {charged['unit']}, and the budget is per {budget.unit.value} now")
     fields = common(occasion) | {"account": derived.account.dataset, "artefact": derived.artefact, "of": seq}
-    if _EMITTED in slots:
-        raise Refused("an answer has left on this occasion: another would be a second look at the data")
-    if _ANSWER in slots:
-        if any(slots[_ANSWER].fields.get(name) != value for name, value in fields.items() if value is not None):
-            raise Refused("this letter was charged for something else already")
-        return Receipt(slots[_ANSWER].seq, *occasion.key, event)
+    free = Free(derived.account, occasion, derived.limits, "derived", fields, event)
+    if (known := free.known(book)) is not None:
+        return known
     if derived.limits.epsilon is not None:
         raise Refused("this partner has a share of epsilon, and what is derived was charged to no share")
-    if derived.limits.approval:
-        refusal = awaited(book, occasion, lambda: "nothing: it was charged when it was made")
-        if refusal is not None:
-            return refusal
-    share = share_of_what_is_free(book, derived.account, occasion, derived.limits)
-    return Receipt(book.append("derived", fields, _ANSWER, occasion.key, share), *occasion.key, event)
+    return free.enter(book, "nothing: it was charged when it was made")
 
 
-def share_of_what_is_free(book: Book, account: Account, occasion: Occasion, limits: Limits) -> int:
-    """Return the share whose bytes and days an answer counts with that costs nothing. Raises: RateExceeded."""
-    held = found_or_opened(book, account.dataset, account.budget)
-    share = share_of(book.db, held, whose(occasion))
-    require_rate(book, share, limits)
-    if limits.releases_per_day is not None:
-        _require_rare(book.db, book.at, share.id, limits.releases_per_day)
-    share = replace(share, epsilon=limits.epsilon, bytes_per_day=limits.bytes_per_day)
-    return add_to_share(book, held, share, whose(occasion), ZERO(held.judge.orders), 0, 0, None)
+@dataclass(frozen=True, slots=True)
+class Free:
+    """Describe an answer that costs nothing, since a line before it was charged with `event`.
+
+    `kind` and `fields` are those of its own line.
+    """
+
+    account: Account
+    occasion: Occasion
+    limits: Limits
+    kind: str
+    fields: Mapping[str, Field]
+    event: str
+
+    def known(self, book: Book) -> Receipt | None:
+        """Return the receipt that this answer has already, or None. Raises: Refused where there is another."""
+        slots = filled(book.db, *self.occasion.key)
+        if _EMITTED in slots:
+            raise Refused("an answer has left on this occasion: another would be a second look at the data")
+        if _ANSWER not in slots:
+            return None
+        before = slots[_ANSWER]
+        if any(before.fields.get(name) != value for name, value in self.fields.items() if value is not None):
+            raise Refused("this letter was charged for something else already")
+        return Receipt(before.seq, *self.occasion.key, self.event)
+
+    def enter(self, book: Book, cost: str) -> Receipt | NotApproved:
+        """Write the line and return its receipt; who approves it is told its `cost`. Raises: RateExceeded."""
+        if self.limits.approval:
+            refusal = awaited(book, self.occasion, lambda: cost)
+            if refusal is not None:
+                return refusal
+        seq = book.append(self.kind, self.fields, _ANSWER, self.occasion.key, self._share(book))
+        return Receipt(seq, *self.occasion.key, self.event)
+
+    def _share(self, book: Book) -> int:
+        """Return the share whose bytes and days this counts with. Raises: RateExceeded."""
+        held, limits = found_or_opened(book, self.account.dataset, self.account.budget), self.limits
+        share = share_of(book.db, held, whose(self.occasion))
+        require_rate(book, share, limits)
+        if limits.releases_per_day is not None:
+            _require_rare(book.db, book.at, share.id, limits.releases_per_day)
+        share = replace(share, epsilon=limits.epsilon, bytes_per_day=limits.bytes_per_day)
+        return add_to_share(book, held, share, whose(self.occasion), ZERO(held.judge.orders), 0, 0, None)
 
 
 def _require_rare(db: sqlite3.Connection, now: str, share: int, most: int) -> None:

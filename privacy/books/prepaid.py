@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from privacy.books.accounts import Account
-from privacy.books.approvals import awaited
 from privacy.books.book import Book
-from privacy.books.derived import share_of_what_is_free
+from privacy.books.derived import Free
 from privacy.books.releases import Filled, Receipt, common, filled, of_account
 from privacy.limits import Limits
 from privacy.occasion import Occasion
 from privacy.refusal import NotApproved, Refused
 
-_ANSWER, _EMITTED, _CHARGED, _CONTINUED = "answer", "emitted", "charged", "continued"
+_ANSWER, _CHARGED = "answer", "charged"
 _SO_FAR = "SELECT count(*) FROM entries WHERE session = ? AND kind = 'continued' AND json_extract(line, '$.of') = ?"
 _AS_PAID = ("collaboration", "level", "partner", "purpose", "plan", "summed", "account", "unit", "relation", "also")
 
@@ -53,20 +52,10 @@ def go_on(book: Book, continued: Continued) -> Receipt | NotApproved:
     fields = common(occasion) | of_account(continued.account) | {"of": paid.seq}
     if any(paid.fields.get(name) != fields.get(name) for name in _AS_PAID):
         raise Refused("another partner, account, unit, purpose or plan than was charged")
-    slots = filled(book.db, *occasion.key)
-    if _EMITTED in slots:
-        raise Refused("an answer has left on this occasion: another would be a second look at the data")
-    if _ANSWER in slots:
-        if any(slots[_ANSWER].fields.get(name) != value for name, value in fields.items() if value is not None):
-            raise Refused("this letter was charged for something else already")
-        return Receipt(slots[_ANSWER].seq, *occasion.key, str(paid.fields["event"]))
+    free = Free(continued.account, occasion, continued.limits, "continued", fields, str(paid.fields["event"]))
+    if (known := free.known(book)) is not None:
+        return known
     used = book.db.execute(_SO_FAR, (occasion.session, paid.seq)).fetchone()[0]
     if used + 1 >= int(event["count"]):
         raise Refused(f"the charge paid for {event['count']} answers, and they have left")
-    if continued.limits.approval:
-        refusal = awaited(book, occasion, lambda: "nothing: it was charged with the first")
-        if refusal is not None:
-            return refusal
-    share = share_of_what_is_free(book, continued.account, occasion, continued.limits)
-    seq = book.append(_CONTINUED, fields, _ANSWER, occasion.key, share)
-    return Receipt(seq, *occasion.key, str(paid.fields["event"]))
+    return free.enter(book, "nothing: it was charged with the first")
