@@ -19,6 +19,7 @@ from protocols.logits.block import Asked, Reals, Support, Symbols, Think
 from protocols.logits.question import Question
 from protocols.secure_sum.coordinate import DeadSum, Opened, finish, open_session, usable
 from protocols.secure_sum.messages import Request, Slip
+from protocols.secure_sum.rounds import require_quorum
 from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
 from protocols.wire import Message
@@ -114,8 +115,7 @@ class Blocks:
 
     def _require(self, there: int) -> None:
         least = max(self.quorum, self.opened.terms.smallest_crowd)
-        if there < least:
-            raise Abort(f"block {self.number + 1}: {there} of {self.invited} members answered, need {least}")
+        require_quorum(there, self.invited, least, f"block {self.number + 1}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ that are known to all beforehand; only their sum over all experts of all members
 added up: their sums would span the models' output spaces.
 """
 
-import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 
 from privacy.fixed_point import FixedPoint, sized
 from privacy.units import Unit
+from protocols.plans import plan_of
 from protocols.secure_sum.terms import Terms
 from protocols.wire import Message
 
@@ -162,6 +162,4 @@ class Question(Message):
     @property
     def plan(self) -> str:
         """Return the question as canonical JSON, for whoever approves or audits it."""
-        tree = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain = {name: value.value if isinstance(value, Enum) else value for name, value in tree.items()}
-        return json.dumps(plain, sort_keys=True, separators=(",", ":"))
+        return plan_of(self)

@@ -15,7 +15,7 @@ Cites:   Kairouz, Liu and Steinke 2021 (the noise of the sum); Xie et al. 2024, 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from privacy.fixed_point import FixedPoint, sized
 from privacy.units import Unit
 from protocols.faults import Abort, LocalError, PeerError
+from protocols.plans import context, plan_of
 from protocols.secure_sum import messages, seat
 from protocols.secure_sum.coordinate import open_session
 from protocols.secure_sum.messages import Request, Slip, Upload
+from protocols.secure_sum.rounds import Rounds
 from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
-from protocols.weights.recipe import context, plan_of
-from protocols.weights.rounds import Rounds
 from protocols.wire import Message, Wire
 
 if TYPE_CHECKING:  # a coordinator needs no accountant, and starts seconds sooner without
@@ -126,7 +126,7 @@ class Ballot(Message):
     @property
     def plan(self) -> str:
         """Return the ballot as canonical JSON of at most 4 KiB, for whoever approves or audits it."""
-        return plan_of(self, ())
+        return plan_of(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Home(seat.Seat, Protocol):
         Raises: PeerError for a ballot or a request that this home would not make itself; Refused.
         """
 
-    def say(self, make: Any) -> "Said[Message]":
+    def say(self, make: Callable[[], Message]) -> "Said[Message]":
         """Let a message go that says nothing about the data. Raises: Refused."""
 
 

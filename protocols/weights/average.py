@@ -35,13 +35,14 @@ from numpy.typing import NDArray
 
 from privacy.fixed_point import FixedPoint
 from protocols.faults import Abort, LocalError, PeerError
+from protocols.plans import context
 from protocols.secure_sum import messages, seat
 from protocols.secure_sum.coordinate import open_session
 from protocols.secure_sum.messages import Request, Slip, Upload
+from protocols.secure_sum.rounds import Rounds, Sum, require_quorum
 from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
-from protocols.weights.recipe import Half, Recipe, context
-from protocols.weights.rounds import Rounds, Sum, require_quorum
+from protocols.weights.recipe import Half, Recipe
 from protocols.weights.server_rules import FEDAVG, ServerRule, Stepping
 from protocols.wire import Message, Wire
 

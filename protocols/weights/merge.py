@@ -36,13 +36,13 @@ from numpy.typing import NDArray
 
 from privacy.fixed_point import FixedPoint, sized
 from protocols.faults import Abort, LocalError, PeerError
+from protocols.plans import context
 from protocols.secure_sum import messages, seat
 from protocols.secure_sum.coordinate import DeadSum, Opened, finish, open_session, usable
 from protocols.secure_sum.messages import Request, Slip, Upload
 from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
 from protocols.weights.blending import Sketch, mean_of_agreeing
-from protocols.weights.recipe import context
 from protocols.wire import Message, Wire
 
 if TYPE_CHECKING:  # a coordinator needs no accountant, and starts seconds sooner without

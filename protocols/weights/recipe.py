@@ -1,23 +1,21 @@
 """State the public hyper-parameters by which members train: the same for all of them, and in every mask's context."""
 
 import hashlib
-import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from privacy.fixed_point import FixedPoint, sized
 from privacy.units import Unit
+from protocols.plans import plan_of
 from protocols.secure_sum.terms import Terms
 from protocols.wire import Message
 
 Chosen = slice | NDArray[np.intp]
 LARGEST = 16.0  # entries of a delta are cut off there, which no honest one reaches: it sets the scale of the words
-_LONGEST_NAMES = 1024  # characters of target modules that a plan spells out
 
 
 class Objective(Enum):
@@ -172,21 +170,3 @@ def reach(optimizer: str, learning_rate: float, steps: int) -> float:
     learning_rate sqrt(sum a_i**2 / b_i) = 7.3 learning_rates for betas (0.9, 0.999). Finer words for smaller steps.
     """
     return min(LARGEST, 8 * learning_rate * steps) if optimizer in ("adam", "adamw") else LARGEST
-
-
-def plan_of(terms: Any, targets: tuple[str, ...]) -> str:
-    """Return public terms, a dataclass, as canonical JSON of at most 4 KiB, very many `targets` by their digest."""
-    tree = {f.name: _plain(getattr(terms, f.name)) for f in fields(terms)}
-    names = ",".join(targets)
-    if len(names) > _LONGEST_NAMES:
-        tree["targets"] = f"{len(targets)} modules, sha256 {hashlib.sha256(names.encode()).hexdigest()}"
-    return json.dumps(tree, sort_keys=True, separators=(",", ":"))
-
-
-def context(name: str, ask: bytes) -> bytes:
-    """Return the digest (32 bytes) of an encoded ask, without its request and slips, for the masks of its sum."""
-    return hashlib.sha256(f"parley/v1/{name}/context\0".encode() + ask).digest()
-
-
-def _plain(value: object) -> object:
-    return value.value if isinstance(value, Enum) else value

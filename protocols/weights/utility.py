@@ -27,13 +27,14 @@ from numpy.typing import NDArray
 from privacy.fixed_point import FixedPoint, sized
 from privacy.units import Unit
 from protocols.faults import Abort, LocalError, PeerError
+from protocols.plans import context, plan_of
 from protocols.secure_sum import messages, seat
 from protocols.secure_sum.coordinate import open_session
 from protocols.secure_sum.messages import Request, Slip, Upload
+from protocols.secure_sum.rounds import Rounds
 from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
-from protocols.weights.recipe import Objective, context, plan_of
-from protocols.weights.rounds import Rounds
+from protocols.weights.recipe import Objective
 from protocols.wire import Message, Wire
 
 if TYPE_CHECKING:  # a coordinator needs no accountant, and starts seconds sooner without
