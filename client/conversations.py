@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from client.data import Owners, Records, cut
 from client.documents import ASSISTANT, CONTENT, Document, Turn, as_document
-from client.fitted import Shape
+from client.fitted import Cutting
 from client.quiet import LOG
 from privacy.config import ConfigError
 from privacy.units import Unit
@@ -27,7 +27,7 @@ from protocols.weights.recipe import Objective
 Tokens = tuple[NDArray[np.int32], NDArray[np.bool_]]  # of a conversation, and which of them are counted
 
 
-def records_of(recipe: Shape, documents: Iterable[str | Document], tokenizer: Any) -> Records:
+def records_of(recipe: Cutting, documents: Iterable[str | Document], tokenizer: Any) -> Records:
     """Return the records that `recipe` trains on, the rows of a privacy unit knowing their owner.
 
     A conversation longer than a record is left out, and the operator's log names its line. It is no fault: where a
@@ -64,7 +64,7 @@ def render(turns: Sequence[Turn], tokenizer: Any, document: Document) -> Tokens:
     return _tokens(text, sorted(spans), tokenizer)
 
 
-def _fitting(recipe: Shape, documents: Iterable[str | Document]) -> Iterable[Document]:
+def _fitting(recipe: Cutting, documents: Iterable[str | Document]) -> Iterable[Document]:
     wanted = CONTENT[recipe.objective]
     for document in map(as_document, documents):
         if document.content is not wanted:

@@ -11,7 +11,23 @@ from privacy.units import Unit
 from protocols.weights.recipe import Objective
 
 
-class Shape(Protocol):
+class Cutting(Protocol):
+    """Be how a home's documents become records, as public terms state it."""
+
+    @property
+    def record_tokens(self) -> int:
+        """Return the tokens of a record."""
+
+    @property
+    def unit(self) -> Unit:
+        """Return what is protected."""
+
+    @property
+    def objective(self) -> Objective:
+        """Return what the records are for."""
+
+
+class Shape(Cutting, Protocol):
     """Be the public shape of what is trained, as a recipe states it: see `protocols/weights/recipe.py`."""
 
     @property
@@ -41,18 +57,6 @@ class Shape(Protocol):
     @property
     def adapter_seed(self) -> int:
         """Return the seed of the frozen half."""
-
-    @property
-    def record_tokens(self) -> int:
-        """Return the tokens of a record."""
-
-    @property
-    def unit(self) -> Unit:
-        """Return what is protected."""
-
-    @property
-    def objective(self) -> Objective:
-        """Return what the records are trained for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from client.data import Records
 from client.declared import Declared
 from client.documents import Document, text_of
 from client.experts.opening import Experts, HomeExperts
-from client.fitted import Fitted, Shape
+from client.fitted import Cutting, Fitted, Shape
 from client.homes import VISITS
 from client.model import Adapted, Base, layout_of, longest
 from client.personal import Personal
@@ -165,7 +165,7 @@ class House:
         self._fitted = key, fitted
         return fitted
 
-    def records(self, recipe: Shape) -> tuple[Records, Records]:
+    def records(self, recipe: Cutting) -> tuple[Records, Records]:
         """Return the records to train on, and those that no training sees. Raises: PeerError, ConfigError."""
         records = records_of(recipe, self.documents(), self.base.tokenizer)
         if self.left_out != records.left_out:

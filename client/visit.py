@@ -20,7 +20,7 @@ from client.data import Records
 from client.declared import Declared
 from client.documents import Document
 from client.experts.opening import Experts
-from client.fitted import Fitted, Shape
+from client.fitted import Cutting, Fitted, Shape
 from client.model import Base
 from client.state import States
 from client.training.running import Running
@@ -97,7 +97,7 @@ class House(Protocol):
     def experts(self, *, by_bytes: bool) -> Experts:
         """Return the models that this home thinks with. Raises: PeerError if it has none for these symbols."""
 
-    def records(self, recipe: Shape) -> tuple[Records, Records]:
+    def records(self, recipe: Cutting) -> tuple[Records, Records]:
         """Return the records to train on, and those that no training sees. Raises: PeerError, ConfigError."""
 
     def fit(self, recipe: Shape) -> Fitted:

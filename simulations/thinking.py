@@ -114,12 +114,9 @@ def _together(experiment: Experiment, base: Base, windows: Windows, sums: Rows) 
 
 def _apart(village: Village, windows: Windows) -> dict[str, Losses]:
     """Return the losses of the base and of every member's own model, as its home would think with it."""
-    found = {}
-    for member, villager in village.villagers.items():
-        experts = villager.house.experts(by_bytes=False)
-        found[str(member)] = _losses(experts.own[0], windows)
-        found.setdefault(BASE, _losses(experts.public, windows))
-    return found
+    homes = {str(m): v.house.experts(by_bytes=False) for m, v in village.villagers.items()}
+    public = next(iter(homes.values())).public  # every home's is the same
+    return {BASE: _losses(public, windows)} | {m: _losses(of.own[0], windows) for m, of in homes.items()}
 
 
 def _pooled(experiment: Experiment, texts: Mapping[str, MemberText], base: Base, windows: Windows) -> Losses:

@@ -29,18 +29,11 @@ _WORDS = re.compile(r"\w+").findall
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """Say how texts become records, and nothing of any adapter: there is none."""
+    """Say how texts become records."""
 
     record_tokens: int
     unit: Unit
     objective: Objective = Objective.TEXT
-    base: str = ""
-    layout: str = ""
-    length: int = 0
-    rank: int = 0
-    alpha: float = 0.0
-    targets: tuple[str, ...] = ()
-    adapter_seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

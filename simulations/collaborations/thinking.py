@@ -4,7 +4,7 @@ Each member's expert is an adapter that it trains for itself first, as `parley m
 charged. How the models do together is read from sums over held-out text: `simulations/thinking.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from protocols.wire import Message
 from simulations.collaborations.average import AverageRun
 from simulations.collaborations.figures import upload_of
 from simulations.collaborations.merge import MergeRun
-from simulations.collaborations.run import Outcome, Plan
+from simulations.collaborations.run import Plan
 from simulations.experiment import Experiment
 
 _FILES = {
@@ -60,10 +60,6 @@ class ThinkingRun(MergeRun):
         """Refuse: there is no adapter that comes of it. Raises: ConfigError."""
         told = "expected one that trains: this one is simulated (parley simulate) or asked (parley ask)"
         raise ConfigError("experiment", "collaboration.name", told)
-
-    def outcome(self, result: Message, seconds: Sequence[float]) -> Outcome:
-        """Refuse: there is no adapter that comes of it."""
-        raise NotImplementedError("no task of this collaboration has an adapter for a result")
 
     def prepare(self, experiment: Experiment, house: House, adapters: Path) -> None:
         """Train the home's expert, and let the home think with it. Raises: Refused."""
