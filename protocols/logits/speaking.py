@@ -10,6 +10,9 @@
 How symbols are drawn from the sums: sampling.py. Where the members' privacy rests on the sampling, drafts are
 matched; else accepted by chance, which keeps more of them. Either way the answer is distributed as without drafts.
 
+Who asks at a home of its own mixes the sums with its own model's word there: at_home.py. It has the prompt's symbols
+summed over too, in the first block, since they say which of the two to believe.
+
 Learns:  who asked: the symbols. The coordinator: the sums too. Members: the prompt, and the answer as it grows.
 Trusts:  as the collaboration whose question it is.
 """
@@ -32,6 +35,7 @@ from protocols.session import Coordinator, MemberId
 from protocols.wire import Message
 
 Rows = NDArray[np.floating[Any]]
+Reals64 = NDArray[np.float64]
 _LEAST = -1e4  # nats
 
 
@@ -72,6 +76,13 @@ class Public(Protocol):
         """Show who asked the next symbols."""
 
 
+class Home(Protocol):
+    """Be the asker's own home, if it has one: see `at_home.py`."""
+
+    def mixed(self, context: Sequence[int], drafts: Sequence[int], together: Reals64) -> Reals64:
+        """Return the distributions (T, V) to draw from, of what the sums say. Raises: PeerError."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spoken(Message):
     """Hold an answer: its symbols, how many of them each block gave, its members, and its trips."""
@@ -90,41 +101,54 @@ def speak(
     quorum: int,
     prompt: Sequence[int],
     public: Public,
+    home: Home | None = None,
 ) -> Coordinator[Spoken]:
-    """Return an answer to `prompt` of at most `question.most` symbols, or up to the first that ends it.
+    """Return an answer to `prompt` of all positions that the question leaves, or up to the first symbol that ends it.
 
+    With a `home` each symbol of the prompt but the first has a position, of `question.most` and of its first block.
     Raises: Abort, if too few are there or a sum is dead; PeerError for a prompt that the public model cannot read;
-            LocalError for an empty one.
+            LocalError for an empty one, or a home where a sample of the sum alone protects.
     """
-    if not len(prompt):
-        raise LocalError("an empty prompt")
-    told = _told(public.block(prompt, ()).told)  # before anybody is asked: it must fit
+    first = _first(question, prompt, home)
+    told = _told(public.block(prompt, ()).told)[:first]  # before anybody is asked: it must fit
     opened = yield from open_session(members, terms)
     blocks = Blocks(name, opened, question, quorum, len(members))
-    context, said = list(prompt), list[int]()
+    context, ahead, said = list(prompt[:first]), list(prompt[first:]), list[int]()
+    reach, most = question.block - len(ahead), question.most - len(ahead)
     given, answered, trips = list[int](), list[int](), list[int]()
-    while len(said) < question.most and not public.ends.intersection(said[-1:]):
-        count = min(question.block, question.most - len(said)) - 1
-        drafts, proposals = public.draft(context, count, greedy=question.central)
-        thought = public.block(context, drafts)
+    while len(said) < most and not public.ends.intersection(said[-1:]):
+        count = min(reach, most - len(said)) - 1
+        drafts, proposals = public.draft([*context, *ahead], count, greedy=question.central)
+        thought = public.block(context, guesses := [*ahead, *drafts])
         support = likeliest(thought.next, question.support)
-        block = yield from blocks.sum(
-            np.array(context, np.int32),
-            told,
-            np.array(drafts, np.int32),
-            _told(thought.drafted),
-            support,
-        )
+        symbols = np.array(context, np.int32), told, np.array(guesses, np.int32), _told(thought.drafted)
+        block = yield from blocks.sum(*symbols, support)
         targets = combined(question, thought.next, block.total, support)
-        new = _drawn(question, targets, np.asarray(proposals, np.float64), drafts, public.uniform)
-        new = _ended(new, public.ends)
-        told = np.concatenate([told, _told(thought.next[np.arange(len(new)), new])])  # as it was told before
-        context, said = [*context, *new], [*said, *new]
+        if home is not None:
+            targets = home.mixed(context, guesses, targets)
+        rows = np.asarray(proposals, np.float64)
+        new = _ended(_drawn(question, targets[len(ahead) :], rows, drafts, public.uniform), public.ends)
+        heard, ahead = [*ahead, *new], []
+        told = np.concatenate([told, _told(thought.next[np.arange(len(heard)), heard])])  # as it was told before
+        context, said = [*context, *heard], [*said, *new]
         public.emit(new)
         given.append(len(new))
         answered.append(len(block.members))
         trips.append(block.trips)
     return Spoken(tuple(said), tuple(given), tuple(answered), tuple(trips))
+
+
+def _first(question: Question, prompt: Sequence[int], home: Home | None) -> int:
+    """Return how many of the prompt's symbols have no position. Raises: LocalError."""
+    if not len(prompt):
+        raise LocalError("an empty prompt")
+    if home is None:
+        return len(prompt)
+    if question.central:
+        raise LocalError("a sample of the sum alone protects: nothing is mixed into it")
+    if question.block < len(prompt):
+        raise LocalError("a question whose block has no room for the prompt")
+    return 1
 
 
 def likeliest(rows: Rows, count: int) -> Support:

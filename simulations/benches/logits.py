@@ -5,7 +5,8 @@ text. Perplexity is over all silos' held-out text. Every figure is the mean over
 texts and trains all models anew; NAME_spread is the largest less the smallest. Settings are chosen on other windows.
 
 mixture_vs_...           the locally weighted mixture, weights bounded by B = 2, no noise: "sum only", no epsilon
-worst_home_ratio         the mixture over a silo's own model, on that silo's own text: the worst silo
+worst_home_ratio         a silo that asks at home, where it mixes its own model's word with the sum's, over its own
+                         model alone, on that silo's own text: the worst silo; _of_the_sum: not mixed at home
 private_record_...       a symbol sampled from clipped log-ratios of all shards, over the best silo's shards alone by
                          the same mechanism at the same epsilon; unit: one record
 private_vs_pmixed        the same mechanism over PMixED, epsilon 8, 256 tokens; unit: one shard, taken away
@@ -44,7 +45,8 @@ ROWS = (
     "mixture_vs_best_silo",
     "mixture_vs_mean_logit",
     "worst_home_ratio",
-    "worst_home_ratio_b20",
+    "worst_home_ratio_of_the_sum",
+    "worst_home_ratio_of_the_sum_b20",
     "private_record_eps8_t256_vs_best_silo",
     "private_record_eps2_t64_vs_best_silo",
     "private_vs_pmixed",
@@ -88,8 +90,9 @@ def rows_of(found: Sequence[Found]) -> list[Row]:
         own, others = [f.values[ours] for f in found], [f.values[theirs] for f in found]
         ratios = [a / b for a, b in zip(own, others, strict=True)]
         rows += _with_spread(measure, ratios, most, peer, own, others)
-    for name, bound in (("worst_home_ratio", "2"), ("worst_home_ratio_b20", "20")):
-        worst = [f.values[f"worst home ratio B={bound}"] for f in found]
+    for name, bound in _AT_HOME:
+        of = " of the sum" if "sum" in name else ""
+        worst = [f.values[f"worst home ratio{of} B={bound}"] for f in found]
         rows += _with_spread(name, worst, 1.03, f"its own model at home; B = {bound}")
     rows += [r for m, o, t, p in _beside() for r in _compared(m, o, t, p, found)]
     rows += [
@@ -114,6 +117,12 @@ def _through_sums(found: Sequence[Found]) -> list[Row]:
     ]
 
 
+# measure, B
+_AT_HOME = (
+    ("worst_home_ratio", "2"),
+    ("worst_home_ratio_of_the_sum", "2"),
+    ("worst_home_ratio_of_the_sum_b20", "20"),
+)
 # measure, ours, the peer's, who that is, the goal
 _RATIOS = (
     (

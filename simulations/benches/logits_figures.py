@@ -69,16 +69,24 @@ def _together(tune: Judged, test: Judged, prefix: str, found: Found) -> None:
         joined = rules.mixture(test.told, test.each, bound, decay)
         found.values[f"{prefix}mixture B={bound:g}"] = perplexity(joined)
         found.values[f"{prefix}worst home ratio B={bound:g}"] = _worst_at_home(test, joined)
+        found.values[f"{prefix}worst home ratio of the sum B={bound:g}"] = _worst_at_home(test, joined, mixing=False)
     found.values[f"{prefix}plain mixture"] = perplexity(rules.plain_mixture(test.told, test.each))
     found.values[f"{prefix}oracle routing"] = perplexity(rules.routed(test.told, test.each))
     w = rules.weights(test.told, test.each, BOUND, decay)
     found.values[f"{prefix}largest share"] = float((w.max(0) / (1 + w.sum(0))).mean())
 
 
-def _worst_at_home(test: Judged, joined: Reals) -> float:
-    """Return the perplexity on a silo's own text over that of its own model, of the silo that loses most."""
-    at_home = [test.home == n for n in range(len(test.models))]
-    return max(perplexity(joined[h]) / perplexity(own[h]) for h, own in zip(at_home, test.each, strict=True))
+def _worst_at_home(test: Judged, joined: Reals, *, mixing: bool = True) -> float:
+    """Return the perplexity on a silo's own text over that of its own model, of the silo that loses most.
+
+    With `mixing` the silo asks at its own home, and mixes what the sum says with its own model's word.
+    """
+    found = []
+    for number, own in enumerate(test.each):
+        home = test.home == number
+        asked = rules.at_home(joined[home], own[home]) if mixing else joined[home]
+        found.append(perplexity(asked) / perplexity(own[home]))
+    return max(found)
 
 
 def organisation(tune: Judged, test: Judged, found: Found) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.logits.at_home import mixed_told
+
 Logs = NDArray[np.float32]
 Reals = NDArray[np.float64]
 Tokens = NDArray[np.int32]
@@ -75,6 +77,14 @@ def mixture(told: Reals, each: Reals, bound: float, decay: float) -> Reals:
     """
     w = weights(told, each, bound, decay)
     return np.asarray(np.log((np.exp(told) + (w * np.exp(each)).sum(0)) / (1 + w.sum(0))))
+
+
+def at_home(joined: Reals, own: Reals) -> Reals:
+    """Return log q of the targets where who asks mixes its own model's word with what the others' sum says.
+
+    Shapes:  both (windows, length - 1), log p of each target; each window is a text of its own.
+    """
+    return mixed_told(np.stack([joined, own]))
 
 
 def plain_mixture(told: Reals, each: Reals) -> Reals:

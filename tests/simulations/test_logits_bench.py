@@ -9,8 +9,8 @@ from dp_accounting import SelfComposedDpEvent, ZCDpEvent
 from client.homes.positions import entries
 from privacy.accounting.accountant import Filter, default_orders, price
 from privacy.config import ConfigError
+from simulations.benches import logits_figures, logits_real
 from simulations.benches import logits_private as private
-from simulations.benches import logits_real
 from simulations.benches import logits_rules as rules
 from simulations.benches.dp_models import TINY as SMALLEST
 from simulations.benches.logits import ROWS, logits, rows_of
@@ -113,6 +113,25 @@ def test_the_mixture_is_what_members_that_weigh_themselves_come_to(judged, bound
     assert found == pytest.approx(naive_mixture(judged, bound, decay), abs=1e-6)
 
 
+def test_who_asks_at_home_loses_the_prior_at_the_most_and_the_sum_alone_may_lose_more(judged):
+    joined = rules.mixture(judged.told, judged.each, 2.0, 0.9)
+    own = judged.each[0]
+    found = rules.at_home(joined, own)
+    for window in range(len(found)):
+        products, total = [0.5, 0.5], 0.0
+        for q, p in zip(np.exp(joined[window]), np.exp(own[window]), strict=True):
+            total += math.log((products[0] * q + products[1] * p) / sum(products))
+            products = [products[0] * q, products[1] * p]
+        assert found[window].sum() == pytest.approx(total)
+        assert found[window].sum() >= max(joined[window].sum(), own[window].sum()) - math.log(2) - 1e-9
+    figures = Found()
+    two = judged.of([0, 1])
+    logits_figures._together(two, two, "", figures)
+    length = judged.rows.shape[1] - 1
+    assert figures.values["worst home ratio B=2"] <= 2 ** (1 / length) + 1e-9
+    assert figures.values["worst home ratio B=2"] != figures.values["worst home ratio of the sum B=2"]
+
+
 def test_a_product_and_a_mean_of_logits_are_normalised(judged):
     total = rules.clipped(judged, 1.5)
     for logits_, found in (
@@ -186,6 +205,7 @@ def test_a_figure_is_the_mean_of_ratios_and_a_goal_is_met_up_to_itself():
     assert row.met is True
     assert rows["mixture_vs_best_silo_spread"].value == pytest.approx(0.0)
     assert rows["worst_home_ratio"].met is False
+    assert rows["worst_home_ratio_of_the_sum"].value == 2.0
 
 
 def test_overhead_is_what_a_trip_takes_beyond_its_slowest_forward():
