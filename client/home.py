@@ -26,6 +26,7 @@ from client.model import Adapted, Base, layout_of, longest
 from client.personal import Personal
 from client.quiet import LOG
 from client.settings import ExpertSettings
+from client.speaking.mouth import Mouth
 from client.state import MemoryStates, States
 from client.training.clipping import Clipper
 from client.training.objectives import loss_of
@@ -78,9 +79,10 @@ class House:
     `sums` holds the keys of secure sums; without it the house takes part in none. `adapters` are those that were
     trained at home, by name. `states` remember what training knows between letters. Of an adapter of a higher rank
     than `most_rank` only that much is trained here. `personal` is trained on top of `shared`, the adapter that the
-    last round began with, when the answer is on its way. `dial` opens a stream. `identity` is the home's public key,
-    by which two homes of one name on one ledger differ. With `unsafe_seed` the same letters get the same answers,
-    which protects nothing; the policy must allow it. `validation` is the share of records that no training sees.
+    last round began with, when the answer is on its way. `dial` opens a stream, `mouth` writes
+    and votes. `identity` is the home's public key, by which two homes of one name on one ledger differ. With
+    `unsafe_seed` the same letters get the same answers, which protects nothing; the policy must allow it.
+    `validation` is the share of records that no training sees.
     `left_out` documents had nothing to train on, or too much for a record, when they were last made into records: the
     operator's to know, and nobody else's. `running` says how the model is run when it trains.
     """
@@ -106,6 +108,7 @@ class House:
     personal: Personal | None = None
     expert: ExpertSettings | None = None
     dial: Callable[[str, bytes, int], None] = no_stream
+    mouth: Mouth | None = None
     whole: Whole | None = field(default=None, init=False, repr=False)
     shared: tuple[Shape, NDArray[np.float32]] | None = field(default=None, init=False, repr=False)
     left_out: int | None = field(default=None, init=False, repr=False)

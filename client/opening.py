@@ -64,7 +64,7 @@ class Opened:
 
 def open_home(folder: Folder, settings: Settings) -> Opened:
     """Load everything once. Raises: ConfigError for what the operator can mend."""
-    _require_expert(folder, settings)
+    _require_adapters(folder, settings)
     house, shelf = open_house(folder, settings)
     identity, coordinator = identity_of(folder), _coordinator(folder, settings)
     evidence = replace(house.evidence(identity), remember=lambda head: shelf.remember(head.to_json()))
@@ -97,7 +97,7 @@ def open_house(folder: Folder, settings: Settings) -> tuple[House, SqliteShelf]:
 
     disable_progress_bar()
     base = load_base(model.name, dtype=model.dtype.value, bits=model.bits)
-    return House(
+    house = House(
         member=MemberId(settings.member),
         base=base,
         documents=read,
@@ -118,7 +118,17 @@ def open_house(folder: Folder, settings: Settings) -> tuple[House, SqliteShelf]:
         validation=data.validation,
         personal=None if own is None else Personal(own, folder.personal, settings.member),
         expert=settings.expert,
-    ), shelf
+    )
+    _give_mouth(folder, settings, house)
+    return house, shelf
+
+
+def _give_mouth(folder: Folder, settings: Settings, house: House) -> None:
+    """Let the house write and vote, if its settings say by what. Raises: ConfigError."""
+    if settings.text is not None:
+        from client.speaking.opening import mouth_of
+
+        house.mouth = mouth_of(settings.text, folder, house)
 
 
 def _running(folder: Folder, settings: Settings, base: Base) -> Running:
@@ -200,12 +210,13 @@ def _coordinator(folder: Folder, settings: Settings) -> PublicKey:
         raise ConfigError(folder.settings, "coordinator.key", str(wrong)) from None
 
 
-def _require_expert(folder: Folder, settings: Settings) -> None:
+def _require_adapters(folder: Folder, settings: Settings) -> None:
     """Refuse to come up without the adapters that letters will ask for; they are read when one does."""
-    for name in settings.expert.adapters if settings.expert else ():
+    named = {"expert.adapters": settings.expert.adapters if settings.expert else ()}
+    named["text"] = settings.text.adapters if settings.text else ()
+    for key, name in ((key, name) for key, names in named.items() for name in names):
         if not (folder.adapters / name).is_dir():
-            hint = f"there is no adapter {name}: parley member train makes it"
-            raise ConfigError(folder.settings, "expert.adapters", hint)
+            raise ConfigError(folder.settings, key, f"there is no adapter {name}: parley member train makes it")
 
 
 def _ledger(folder: Folder, settings: Settings) -> Ledger:

@@ -12,6 +12,7 @@ from client.documents import Columns, Content
 from client.invitation import is_address, is_name
 from client.training.ways import Checkpointing, Precision
 from privacy.config import ConfigError, read_config
+from privacy.redaction.settings import PROFILES
 
 LOOPBACK = "127.0.0.1"
 MOST_SOCKET_BYTES = 107  # sun_path of Linux, less its final zero byte
@@ -156,6 +157,67 @@ class ExpertSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Say which server within the organisation writes: any that speaks OpenAI's chat completions.
+
+    `key` is a file with its key, which only its owner may read. A request is tried `retries` times more.
+    """
+
+    url: str
+    model: str
+    key: Path | None = None
+    retries: int = 2
+    stream: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")) or not self.model:
+            raise ValueError("url: expected http:// or https://; model: a name that the server knows")
+        if not 0 <= self.retries <= 10:
+            raise ValueError("retries: expected 0 to 10")
+
+
+@dataclass(frozen=True, slots=True)
+class TextSettings:
+    """Say what writes for this home at the text level, and how its words are redacted; without it nothing does.
+
+    The home's own model writes, with the `adapter` if one is named, or else a `server`. `shards` are adapters trained
+    on disjoint shards of the records, which vote where a tally has an epsilon. Of the home's documents those `notes`
+    that are nearest to a question are shown to the model. `redaction` is "default" or "strict", as the policy asks;
+    `deny` are strings that are always hidden.
+
+    Units:   at most `most_tokens` in one text, which takes `timeout_s` at the most.
+    """
+
+    redaction: str = "default"
+    adapter: str | None = None
+    shards: tuple[str, ...] = ()
+    notes: int = 0
+    most_tokens: int = 256
+    timeout_s: float = 60.0
+    deny: tuple[str, ...] = ()
+    server: ServerSettings | None = None
+
+    def __post_init__(self) -> None:
+        if self.redaction not in PROFILES:
+            raise ValueError(f"redaction: expected one of {', '.join(PROFILES)}")
+        if self.server is not None and self.adapter is not None:
+            raise ValueError("adapter: expected none beside a server")
+        if len(set(self.shards)) != len(self.shards) or len(self.shards) == 1:
+            raise ValueError("shards: expected each name once, and two at least")
+        if not 0 <= self.notes <= 100 or not 1 <= self.most_tokens <= 2**15:
+            raise ValueError("notes: expected 0 to 100; most_tokens: 1 to 32768")
+        if not 0 < self.timeout_s <= 3600:
+            raise ValueError("timeout_s: expected a number above 0, and 3600 at most")
+        if not all(self.deny):
+            raise ValueError("deny: expected no empty string")
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Return the names of all adapters that write or vote."""
+        return (() if self.adapter is None else (self.adapter,)) + self.shards
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingSettings:
     """Say how this home runs its model when it trains: with less memory for more time, or in lower precision.
 
@@ -204,6 +266,7 @@ class Settings:
     unsafe_seed: int | None = None
     personal: PersonalSettings | None = None
     expert: ExpertSettings | None = None
+    text: TextSettings | None = None
 
     def __post_init__(self) -> None:
         if not is_name(self.member):

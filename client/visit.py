@@ -22,6 +22,7 @@ from client.documents import Document
 from client.experts.opening import Experts
 from client.fitted import Cutting, Fitted, Shape
 from client.model import Base
+from client.speaking.mouth import Mouth
 from client.state import States
 from client.training.running import Running
 from client.training.whole import Whole
@@ -74,6 +75,7 @@ class House(Protocol):
     whole: Whole | None
     validation: float
     answered: Answered
+    mouth: Mouth | None
 
     @property
     def roster(self) -> Callable[[], Roster]:

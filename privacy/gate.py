@@ -6,7 +6,7 @@ tests holds every other file to it. Every refusal here leaves a line in the ledg
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,13 +109,22 @@ class Gate:
         self._drawn.add((*occasion.key, slot))
         return Disclosed(value.draw(self.randomness), receipt)
 
-    def pass_on(self, redacted: Redacted, account: Account, occasion: Occasion) -> Disclosed[Redacted]:
+    def pass_on(
+        self, redacted: Redacted, account: Account, occasion: Occasion, form: Callable[[Redacted], T]
+    ) -> Disclosed[T]:
         """Let redacted text go: a disclosure, counted and capped, which has no epsilon whatever was taken out of it.
 
         What the policy's `redaction` is compared with is what the redactor wrote on it, not what the caller says.
+        `form` makes the message of it.
         Learns:  the partner: the text, and what its redaction is worth. Raises: Refused.
         """
-        return self.disclose(_AsItIs(redacted), account, replace(occasion, redaction=redacted.profile), Kind.TEXT)
+        return self.disclose(
+            _Formed(redacted, form), account, replace(occasion, redaction=redacted.profile), Kind.TEXT
+        )
+
+    def require_text(self, profile: str, occasion: Occasion) -> None:
+        """Return if text that this profile redacts may leave, before any is written. Raises: Refused."""
+        self.policy.permit(replace(occasion, redaction=profile), noisy=False, kind=Kind.TEXT)
 
     def tell(self, kind: Kind, figure: float, account: Account, occasion: Occasion) -> Disclosed[float]:
         """Let a count, a metric or a timing go, with two significant digits: a disclosure like any other.
@@ -143,9 +152,10 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class _AsItIs:
+class _Formed(Generic[T]):
     redacted: Redacted
+    form: Callable[[Redacted], T]
 
-    def draw(self, _randomness: Randomness) -> Redacted:
-        """Return the text."""
-        return self.redacted
+    def draw(self, _randomness: Randomness) -> T:
+        """Return the text, as it goes on its way."""
+        return self.form(self.redacted)

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from privacy.accounting.accountant import PICO, calibrate
 from privacy.accounting.divergences import distributed_rho
-from privacy.accounting.events import SampledSumDpEvent
+from privacy.accounting.events import DistributedGaussianSumDpEvent, SampledSumDpEvent
 from privacy.discrete_gaussian import DiscreteGaussian
 from privacy.fixed_point import LEAST_DEVIATION, FixedPoint
 from privacy.randomness import Randomness
+from privacy.units import Unit
 
 
 class Units(Protocol):
@@ -122,3 +123,14 @@ def sampled_sum_event(code: FixedPoint, rate: float, honest: int) -> DpEvent:
     """Return what one sampled sum in this encoding costs, at `honest` members' noise. Raises: ValueError."""
     distributed_rho(code.bound, code.deviation, honest, code.length)  # raises what is out of bounds
     return SampledSumDpEvent(rate, code.bound, code.deviation, honest, code.length)
+
+
+def sum_of_shards(unit: Unit, shards: int, apart: float, code: FixedPoint, honest: int) -> DpEvent:
+    """Return what one sum costs to which a member adds what each of its `shards` models says, at `honest`'s noise.
+
+    A record, or a group, is in one shard: with it and without it that shard's model says two things, which are
+    `apart` bounds of the code from each other at the most. A whole member is all its shards, or none.
+    """
+    if unit is Unit.MEMBER:
+        return DistributedGaussianSumDpEvent(shards * code.bound, code.deviation, honest, code.length)
+    return SampledSumDpEvent(1.0, apart * code.bound, code.deviation, honest, code.length)

@@ -10,7 +10,19 @@ from protocols import stream
 from protocols.faults import LocalError
 from protocols.logits import contrast, distill, mixture, private_predict, product
 from protocols.session import Coordinator, Member, MemberId
-from protocols.text import evolve, keyphrases
+from protocols.text import (
+    abstain,
+    blackboard,
+    blend,
+    cards,
+    critique,
+    debate,
+    evolve,
+    feedback,
+    keyphrases,
+    panel,
+    vote,
+)
 from protocols.weights import average, extrapolate, merge, pooled, pretrain, search, soup
 from protocols.wire import Message, Wire
 
@@ -64,6 +76,15 @@ _FILES: tuple[tuple[Any, Level, Stage], ...] = (
     (stream, Level.LOGITS, _THOUGHT),
     (evolve, Level.TEXT, _TRAINED),
     (keyphrases, Level.TEXT, _TRAINED),
+    (critique, Level.TEXT, _TRAINED),
+    (debate, Level.TEXT, _THOUGHT),
+    (feedback, Level.TEXT, _THOUGHT),
+    (cards, Level.TEXT, _THOUGHT),
+    (vote, Level.TEXT, _THOUGHT),
+    (blend, Level.TEXT, _THOUGHT),
+    (blackboard, Level.TEXT, _THOUGHT),
+    (abstain, Level.TEXT, _THOUGHT),
+    (panel, Level.TEXT, _THOUGHT),
 )
 CATALOG: Mapping[str, Collaboration] = {
     f.NAME: Collaboration(f.NAME, level, stage, f.WIRE, f.STATES, f.BEGIN, f.coordinate) for f, level, stage in _FILES

@@ -19,13 +19,14 @@ from client.experts.expert import Thought
 from client.experts.opening import Experts
 from client.homes.positions import entries
 from client.visit import Begun, Noise, Summand, Visit
-from privacy.accounting.events import DistributedGaussianSumDpEvent, PMixedDpEvent, SampledSumDpEvent
+from privacy.accounting.events import PMixedDpEvent
 from privacy.artefact import Artefact
 from privacy.discrete_gaussian import DiscreteGaussian
 from privacy.fixed_point import FixedPoint
 from privacy.gate import Disclosed, Released
 from privacy.randomness import Randomness
 from privacy.refusal import LedgerUnavailable, Refused
+from privacy.sampled_sum import sum_of_shards
 from privacy.units import Unit
 from protocols.faults import LocalError, PeerError
 from protocols.logits import contrast, distill, mixture, private_predict, product
@@ -171,13 +172,11 @@ class LogitsVisit(Visit):
 def noised(question: Question, shards: int, spec: FixedPoint, honest: int) -> DpEvent:
     """Return what one sum costs in which all members add noise.
 
-    A record, or a group, is in one shard: with it and without it that shard's expert says two things, each within
-    the bound; of two votes a position, at most two entries differ by one. A whole member is all its shards, or none.
+    What one expert says with a record and without it is within the bound both times; of two votes a position, at
+    most two entries differ by one.
     """
-    if question.unit is Unit.MEMBER:
-        return DistributedGaussianSumDpEvent(shards * spec.bound, spec.deviation, honest, spec.length)
     apart = 2.0 if question.sends is Sends.RATIOS else 2.0**0.5
-    return SampledSumDpEvent(1.0, apart * spec.bound, spec.deviation, honest, spec.length)
+    return sum_of_shards(question.unit, shards, apart, spec, honest)
 
 
 def sampled(question: Question, shards: int, spec: FixedPoint) -> DpEvent:

@@ -1,7 +1,8 @@
 """Take private spans out of text: run the detectors, settle what overlaps, put tokens in their place."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from privacy.redaction.banking import BANKING
@@ -20,7 +21,7 @@ from privacy.redaction.spans import NAMES, Detector, Entity, Span, Unreadable, s
 from privacy.redaction.streets import STREETS
 from privacy.redaction.strict import StrictDetector
 from privacy.redaction.times import TIMES
-from privacy.redaction.vault import LOOKS_LIKE_A_TOKEN, Vault
+from privacy.redaction.vault import LOOKS_LIKE_A_TOKEN, Vault, named_in
 from privacy.redaction.view import View
 
 LEAST, LEAST_STRICT = 0.3, 0.1  # from this probability on a word is hidden as part of a name
@@ -52,12 +53,14 @@ class Redactor:
         if missing := set(self.settings.plugs) - {d.name for d in plugs}:
             raise ValueError(f"plugs: {', '.join(sorted(missing))} was asked for and not given")
 
-    def redact(self, text: str, vault: Vault) -> Redacted:
+    def redact(self, text: str, vault: Vault, given: Collection[str] = (), longest: int | None = None) -> Redacted:
         """Return the text with a token for whatever was detected; `vault.restore` undoes it, to the byte.
 
+        Tokens whose names are `given` came from whoever the text is for, and stay as they are. What is longer than
+        `longest` is cut off after it was redacted, and no token is cut in two.
         Raises: Unreadable for what is no text, and then nothing was put into the vault.
         """
-        spans = self.find(text)
+        spans = self.find(text) if not given else list(_around(text, self.find(text), given))
         tokens = vault.tokens((text[s.start : s.end], s.kind) for s in spans)
         out: list[str] = []
         replaced: list[Replaced] = []
@@ -68,7 +71,8 @@ class Redactor:
             replaced.append(Replaced(span.start, span.end, length, token, span.kind, span.score, span.why))
             length, at = length + len(token), span.end
         masked = sum(s.end - s.start for s in spans) / max(1, len(text))
-        return Redacted("".join([*out, text[at:]]), tuple(replaced), masked, self.protection)
+        whole = Redacted("".join([*out, text[at:]]), tuple(replaced), masked, self.protection)
+        return whole if longest is None else _cut(whole, longest)
 
     @property
     def protection(self) -> Protection:
@@ -119,6 +123,27 @@ def _piece(text: str, span: Span, start: int, end: int) -> Iterator[Span]:
     if any(c.isalnum() for c in piece):
         first = start + len(piece) - len(piece.lstrip())
         yield Span(first, start + len(piece.rstrip()), span.kind, span.score, span.why)
+
+
+def _around(text: str, spans: Sequence[Span], given: Collection[str]) -> Iterator[Span]:
+    """Yield the spans, without the tokens in them that are given."""
+    known = [(start, end) for start, end, name in named_in(text) if name in given]
+    for span in spans:
+        at = span.start
+        for start, end in known:
+            if start < span.end and end > span.start:
+                yield from _piece(text, span, at, max(at, start))
+                at = max(at, end)
+        yield from _piece(text, span, at, max(at, span.end))
+
+
+def _cut(redacted: Redacted, longest: int) -> Redacted:
+    """Return at most so many characters of it: up to the token that does not fit, if one is there."""
+    if len(redacted.text) <= longest:
+        return redacted
+    end = next((start for start, stop, _ in named_in(redacted.text) if start < longest < stop), longest)
+    kept = tuple(r for r in redacted.replaced if r.at < end)
+    return replace(redacted, text=redacted.text[:end], replaced=kept)
 
 
 def _tokens_in(text: str) -> Iterable[Span]:

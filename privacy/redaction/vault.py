@@ -33,7 +33,8 @@ LOOKS_LIKE_A_TOKEN = re2.compile(
     r"|(?-i:(?:" + _KINDS + r")\\?_\d{1,9}[a-z]{0,3})"
 )
 _EXACT = re2.compile(r"\[(" + _KINDS + r")_(\d{1,9})([a-z]{0,3})\]")
-_MOST = 1_000_000  # things a vault holds
+MOST_THINGS = 1_000_000  # that a vault holds
+_HIGHEST = 10**9 - 1  # a token has nine digits at the most
 
 
 class VaultFull(Exception):
@@ -83,12 +84,23 @@ class Restored:
 class Vault:
     """Give and take tokens for one partner.
 
+    Its numbers begin with `first`, so that several who write into one text need not give the same token.
+
     Learns:  the partner: which tokens stand for the same thing. Two partners' vaults know nothing of each other.
     Trusts:  whoever can read this process; at rest it is sealed (`client/vault.py`).
     """
 
-    def __init__(self, partner: str, reveal: Reveal | None = None, clock: Callable[[], float] = time.time) -> None:
-        self.partner, self.reveal = partner, reveal or Reveal()
+    def __init__(
+        self,
+        partner: str,
+        reveal: Reveal | None = None,
+        clock: Callable[[], float] = time.time,
+        *,
+        first: int = 1,
+    ) -> None:
+        if not 1 <= first <= _HIGHEST - MOST_THINGS:
+            raise ValueError(f"first: expected a number from 1 to {_HIGHEST - MOST_THINGS}")
+        self.partner, self.reveal, self.first = partner, reveal or Reveal(), first
         self._clock, self._lock = clock, threading.RLock()
         self._things: dict[tuple[Entity, int], _Thing] = {}
         self._by_value: dict[tuple[Entity, str], _Thing] = {}
@@ -171,9 +183,9 @@ class Vault:
     def _token(self, string: str, kind: Entity) -> str:
         thing = self._by_value.get((kind, _folded(string))) or self._linked(string, kind)
         if thing is None:
-            if len(self._things) >= _MOST:
-                raise VaultFull(f"{_MOST} things")
-            number = self._next.get(kind, 1)
+            if len(self._things) >= MOST_THINGS:
+                raise VaultFull(f"{MOST_THINGS} things")
+            number = self._next.get(kind, self.first)
             self._next[kind] = number + 1  # never given twice, also where what had it was forgotten
             thing = _Thing(kind, number, [], 0.0)
         thing.last = self._clock()
@@ -213,6 +225,12 @@ class Vault:
 
     def _is_old(self, thing: _Thing) -> bool:
         return self._clock() - thing.last > self.reveal.keep_s
+
+
+def named_in(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield (start, end, name) of every token in a text, however it is marked: the name is as in `PERSON_1b`."""
+    for start, end, read in _tokens_in(text):
+        yield start, end, f"{read.kind.upper()}_{int(read.number)}{read.letters.lower()}"
 
 
 def _tokens_in(text: str) -> Iterator[tuple[int, int, _Read]]:

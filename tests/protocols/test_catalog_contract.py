@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from thinkers import public_rows, question, reading
-from village import CORNERS, LENGTH, TERMS, ballot, pool_task, recipe, task, trial, village
+from village import BRIEF, CORNERS, LENGTH, PLANTED, TERMS, ballot, poll, pool_task, recipe, task, trial, village
 
 from privacy.fixed_point import FixedPoint, sized
 from protocols import catalog
@@ -25,9 +25,21 @@ from protocols.post import Letter, seal
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId
 from protocols.stream import Tickets
+from protocols.text.abstain import Abstain
+from protocols.text.abstain import Way as Help
 from protocols.text.ballot import Ballot, Votes
+from protocols.text.blackboard import Blackboard
+from protocols.text.blend import Blend
+from protocols.text.cards import Cards
+from protocols.text.critique import Critique
+from protocols.text.debate import Debate
 from protocols.text.evolve import Evolve
+from protocols.text.feedback import Feedback
 from protocols.text.keyphrases import Keyphrases
+from protocols.text.panel import Panel
+from protocols.text.poll import Mark, Poll
+from protocols.text.talk import Brief
+from protocols.text.vote import Vote
 from protocols.weights import average
 from protocols.weights.extrapolate import Extrapolate
 from protocols.weights.merge import Merge, MergePlan, Method, Protection
@@ -56,11 +68,27 @@ TASKS = {
     "distill": lambda: Distill(reading(), np.concatenate([public_rows()[:1], public_rows()]).astype(np.float32)),
     "evolve": lambda: Evolve(ballot(), 2, TERMS, TEXTS),
     "keyphrases": lambda: Keyphrases(ballot(by=Votes.HELD, votes=2, counts=2), 2, TERMS, TEXTS),
+    "cards": lambda: Cards(BRIEF, 2, ASKED, ("a card that was made before",)),
+    "debate": lambda: Debate(BRIEF, 2, ASKED, 2),
+    "feedback": lambda: Feedback(BRIEF, 2, ASKED, 1),
+    "vote": lambda: Vote(BRIEF, 2, QUIET, ASKED, (), poll(), None),
+    "panel": lambda: Panel(BRIEF, 2, TERMS, ASKED, None, ballot()),
+    "blend": lambda: Blend(BRIEF, 2, QUIET, ASKED, 2, poll(mark=Mark.RANKS)),
+    "blackboard": lambda: Blackboard(BRIEF, 2, QUIET, ASKED, 2, poll()),
+    "abstain": lambda: Abstain(BRIEF, 2, QUIET, ASKED, "a draft", Help.COOPERATE, poll()),
+    "critique": lambda: Critique(BRIEF, 2, TERMS, (ASKED, "And this?"), 2, 0.0, private_poll()),
 }
+TALKING = {"cards", "debate", "feedback", "vote", "panel", "blend", "blackboard", "abstain", "critique"}
+ASKED = "What is it that [PERSON_1] asks?"
+QUIET = Terms(Mode.STRICT, smallest_crowd=3, colluding=1)
 THINKING = {"mixture", "product", "contrast", "private_predict", "distill"}
 FREE = {"stream"}  # what lets out nothing of the data, and charges nothing
 TEXTS = ("one", "two", "three", "four", "five")
 CANARY = 0.123456789123
+
+
+def private_poll():
+    return poll(polls=2, voters=60, epsilon=8.0, noise_multiplier=2.0)
 
 
 def ties(**changes) -> MergePlan:
@@ -103,6 +131,8 @@ MADE = {
     ),
     Question: st.builds(question, clip=st.floats(0.1, 9), most=st.integers(4, 99), seed=st.integers(0, 99)),
     Ballot: st.builds(ballot, choices=st.integers(1, 99), epsilon=st.floats(0.1, 9), population=st.integers(1, 99)),
+    Poll: st.builds(poll, options=st.integers(2, 99), voters=st.integers(1, 99), lead=st.floats(0, 1)),
+    Brief: st.builds(Brief, st.integers(1, 99), st.integers(1, 99), st.integers(0, 99)),
     Trial: st.builds(trial, clip=st.floats(0.01, 9), epsilon=st.floats(0.1, 9), population=st.integers(1, 99)),
 }
 
@@ -184,7 +214,7 @@ def test_any_pattern_of_loss_ends_in_a_result_or_an_abort(entry, first, tmp_path
         fates = list(zip(pattern[:3], pattern[3:], strict=True))
         if entry.name != "average" and fates != sorted(fates):
             continue
-        if entry.name in THINKING - {"mixture"} and any(map(any, fates[:2])):
+        if entry.name in (THINKING | TALKING) - {"mixture"} and any(map(any, fates[:2])):
             continue  # they all ask by the same code
         gone = {(trip, MemberId(f"m{i}")) for (trip, i), lost in zip(slots, pattern, strict=True) if lost}
         way_lost = (Way.OUT, Way.BACK)[case % 2]
@@ -201,7 +231,7 @@ def test_any_pattern_of_loss_ends_in_a_result_or_an_abort(entry, first, tmp_path
 
 @pytest.mark.parametrize("garbage", [b"", b"\x00", b"\xc1" * 40, b"\x91\xa4Idle", "letter", "foreign"])
 def test_garbage_from_one_member_harms_nobody(entry, garbage, tmp_path):
-    there = village(tmp_path, 4 if entry.name in THINKING else 3)  # without noise three must be left
+    there = village(tmp_path, 4 if entry.name in THINKING | TALKING else 3)  # without noise three must be left
     liar = there.houses[MemberId("m0")]
 
     def lie(sealed: bytes) -> bytes:
@@ -228,7 +258,8 @@ def test_an_unknown_ask_is_the_peers_fault(entry, tmp_path):
         value: int
 
     for state in entry.states.kinds:
-        member = state(**{f.name: 0 for f in dataclasses.fields(state)})
+        first = type(entry.begin) is state
+        member = entry.begin if first else state(**{f.name: 0 for f in dataclasses.fields(state)})
         with pytest.raises(PeerError):
             member.answer(Surprise(1), house.open_home(None))
     assert list(house.ledger.entries()) == []
@@ -254,7 +285,8 @@ def test_no_planted_canary_is_ever_on_the_wire_in_a_log_or_in_an_error(entry, tm
             there.houses[MemberId("m0")].mailbox.deliver(damaged)
         words.append(str(error.value))
     everything = b"".join(heard) + caplog.text.encode() + "".join(words).encode()
-    for canary in (np.float64(CANARY).tobytes(), np.float32(CANARY).tobytes(), str(CANARY)[:8].encode(), b"data of"):
+    canaries = np.float64(CANARY).tobytes(), np.float32(CANARY).tobytes(), str(CANARY)[:8].encode(), b"data of"
+    for canary in (*canaries, PLANTED.encode(), PLANTED.partition("@")[0].encode()):
         assert canary not in everything
 
 

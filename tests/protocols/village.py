@@ -12,7 +12,9 @@ from thinkers import Thinkers, bigram
 
 from client.answered import Answered
 from client.homes.logits import LogitsVisit
+from client.homes.talking import TalkingVisit
 from client.masking import Masked, MaskedRelease, MaskedSample
+from client.speaking.mouth import Mouth
 from privacy.evidence import Evidence
 from privacy.gate import Disclosed, Gate, Released
 from privacy.ledger import Account, Ledger
@@ -20,6 +22,7 @@ from privacy.mechanisms import GaussianMechanism, clip
 from privacy.occasion import Occasion
 from privacy.policy import Budget, Permission, Policy
 from privacy.randomness import Randomness, SystemRandomness
+from privacy.redaction.redactor import Redactor
 from privacy.sampled_sum import SampledShare
 from privacy.trail import HEAD_LABEL
 from privacy.units import Level, Unit
@@ -36,6 +39,8 @@ from protocols.session import MemberId, drive
 from protocols.stream import Dialling
 from protocols.text import ballot as count
 from protocols.text.ballot import Ballot, Votes
+from protocols.text.poll import Mark, Poll
+from protocols.text.talk import Brief
 from protocols.weights import average, merge, pooled, utility
 from protocols.weights.average import Average
 from protocols.weights.blending import agreeing, trimmed
@@ -119,6 +124,17 @@ class Crowd:
         return np.sum(list(self.vectors(np.arange(4), None)), axis=0).astype(np.float32)
 
 
+def poll(**changes) -> Poll:
+    given = {
+        "mark": Mark.BEST, "options": 4, "polls": 1, "voters": 6, "lead": 0.0, "unit": Unit.RECORD,
+        "epsilon": None, "delta": 1e-5, "noise_multiplier": None,
+    }  # fmt: skip
+    return Poll(**(given | changes))
+
+
+BRIEF = Brief(turns=4, longest=200, heard=6)
+
+
 def pool_task(mode: Mode = Mode.STRICT, **changes) -> pooled.Pool:
     given = {"steps": 1, "population": 12, "batch_size": 6, "noise_multiplier": 4.0} | changes
     return pooled.Pool(recipe(**given), 2, np.zeros(LENGTH, np.float32), Terms(mode, smallest_crowd=2, colluding=1))
@@ -158,6 +174,31 @@ class Pull:
 
 
 @dataclass
+class Parrot:
+    """Write what its private point makes of the question, and weigh options by it: a small private model."""
+
+    point: np.ndarray
+    name: str
+
+    def say(self, prompt) -> str:
+        words = ("yes", "no", "perhaps", f"ask {PLANTED}")
+        heard = f", and {len(prompt.heard)} others spoke" if prompt.heard else ""
+        return f"{words[(round(10 * abs(self.point[0])) + ord(self.name[-1])) % 4]}{heard}"
+
+    def weigh(self, _prompt, options) -> np.ndarray:
+        shares = np.arange(len(options)) + 1.0 + np.abs(self.point[0])
+        return shares / shares.sum()
+
+
+PLANTED = "maria.kowalska@clinic.example"
+
+
+def mouth(point: np.ndarray, name: str) -> Mouth:
+    parrot = Parrot(point, name)
+    return Mouth(lambda: parrot, lambda: (parrot,) * 20, Redactor(), list, lambda: None)
+
+
+@dataclass
 class House:
     """One member: private point, gate, mailbox. `homes` counts how often a home was opened."""
 
@@ -188,10 +229,15 @@ class House:
             unsafe_without_noise=True,
             trusts_coordinator=True,
         )
-        permissions = tuple(thinking if p.level is Level.LOGITS else p for p in permissions)
+        talking = replace(
+            next(p for p in permissions if p.level is Level.TEXT), unsafe_without_noise=True, redaction="default"
+        )
+        changed = {Level.LOGITS: thinking, Level.TEXT: talking}
+        permissions = tuple(changed.get(p.level, p) for p in permissions)
         mine = bigram(int(self.name[1:]) + 1)
         mine.table += np.outer(self.point, np.ones(len(mine.table)))[0]  # something of its private point
         self.thinkers = Thinkers(own=(mine,))
+        self.mouth = mouth(self.point, self.name)
         self.sums = Sums(self.identity, time.time)
         self.roster = Roster(((self.name, self.identity.public),))
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -289,8 +335,14 @@ class Room:
 
     def thought(self, asked, number: int, request, slips) -> Released | Disclosed:
         """Be a real visit, with bigrams for models."""
-        house, at = self.house, self.occasion
-        around = SimpleNamespace(
+        visit = LogitsVisit(self.around, self.house.gate, self.occasion, self.place)
+        return visit.thought(asked, number, request, slips)
+
+    @property
+    def around(self) -> SimpleNamespace:
+        """What a real visit needs of a house, to which bigrams and a parrot belong."""
+        house = self.house
+        return SimpleNamespace(
             base=SimpleNamespace(digest="b" * 64),
             experts=lambda by_bytes: house.thinkers,
             answered=house.answered,
@@ -299,9 +351,19 @@ class Room:
             threads=1,
             account=lambda _budget: house.account,
             ledger=house.ledger,
+            mouth=house.mouth,
         )
-        visit = LogitsVisit(around, house.gate, at, Place(house.name, at.partner, at.session, at.members))
-        return visit.thought(asked, number, request, slips)
+
+    @property
+    def place(self) -> Place:
+        at = self.occasion
+        return Place(self.house.name, at.partner, at.session, at.members)
+
+    def replied(self, consult) -> Disclosed:
+        return TalkingVisit(self.around, self.house.gate, self.occasion, self.place).replied(consult)
+
+    def judged(self, ask, request, slips) -> Released | Disclosed:
+        return TalkingVisit(self.around, self.house.gate, self.occasion, self.place).judged(ask, request, slips)
 
     def counted(self, ballot: Ballot, number: int, choices, request, slips) -> Released | Disclosed:
         house, session, name = self.house, self.occasion.session, self.occasion.collaboration

@@ -128,24 +128,28 @@ def home(tmp_path):
     ledger.close()
 
 
+def as_it_is(redacted):
+    return redacted
+
+
 def test_redacted_text_is_counted_and_capped_and_never_gets_an_epsilon(home) -> None:
     gate, account = home
     redacted = Redactor(profile("strict")).redact(NOTE, Vault("p"))
     for number in range(2):
-        passed = gate.pass_on(redacted, account, Occasion("s", number, "ask", Level.TEXT, "p", 5))
+        passed = gate.pass_on(redacted, account, Occasion("s", number, "ask", Level.TEXT, "p", 5), as_it_is)
         assert isinstance(passed, Disclosed)
         assert passed.value is redacted
     statement = gate.ledger.statement(account)
     assert (statement.disclosures, statement.charges, statement.spent.epsilon) == (2, 0, 0.0)
     with pytest.raises(RateExceeded):
-        gate.pass_on(redacted, account, Occasion("s", 2, "ask", Level.TEXT, "p", 5))
+        gate.pass_on(redacted, account, Occasion("s", 2, "ask", Level.TEXT, "p", 5), as_it_is)
 
 
 def test_text_of_another_profile_does_not_pass_whatever_the_caller_says(home) -> None:
     gate, account = home
     redacted = REDACTOR.redact(NOTE, Vault("p"))
     with pytest.raises(NotRedacted):
-        gate.pass_on(redacted, account, Occasion("s", 0, "ask", Level.TEXT, "p", 5, redaction="strict"))
+        gate.pass_on(redacted, account, Occasion("s", 0, "ask", Level.TEXT, "p", 5, redaction="strict"), as_it_is)
     assert gate.ledger.statement(account).disclosures == 0
 
 
