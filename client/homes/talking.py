@@ -43,7 +43,8 @@ class TalkingVisit(Visit):
         mouth, place = self._mouth, self.place
         occasion = replace(self.occasion, plan=consult.brief.plan)
         self.gate.require_text(mouth.profile, occasion)
-        said = mouth.speaker().say(Prompt.of(consult, mouth.near(consult.question)))
+        prompt = Prompt.of(consult, mouth.near(consult.question))
+        said = prompt.taken(mouth.speaker().say(prompt))
         heard = (consult.question, consult.draft, *consult.heard)
         at = sorted(place.members).index(place.me)
         redacted = mouth.redact(said, self.occasion.session, at, heard, consult.brief.longest)

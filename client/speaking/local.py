@@ -10,7 +10,7 @@ import torch
 
 from client.experts.tokens import TokenExpert
 from client.experts.view import View
-from client.speaking.prompts import Prompt
+from client.speaking.prompts import UNSURE, Prompt
 from client.speaking.speaker import Bounds, Shares, Silent
 from protocols.faults import PeerError
 
@@ -48,12 +48,12 @@ class LocalSpeaker:
         return text.strip() if self._chats else text.lstrip().partition("\n")[0].strip()
 
     def weigh(self, prompt: Prompt, options: Sequence[str]) -> Shares:
-        """Return each option's probability that the model would write exactly it, over all. Raises: PeerError."""
-        ends = [self._ending(option) for option in options]
+        """Return how probable the model writes each option, of them and of not knowing. Raises: PeerError."""
+        ends = [self._ending(option) for option in (*options, UNSURE)]
         context = self._tokens(prompt, max(map(len, ends)))
         nats = np.array([self._expert.block(context, end).drafted.sum() for end in ends])
         shares = np.exp(nats - nats.max())
-        return np.asarray(shares / shares.sum(), np.float64)
+        return np.asarray(shares[:-1] / shares.sum(), np.float64)
 
     def _ending(self, option: str) -> list[int]:
         """Return an option's tokens as they would follow a prompt. Raises: PeerError for none."""

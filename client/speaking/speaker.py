@@ -30,8 +30,9 @@ class Speaker(Protocol):
         """
 
     def weigh(self, prompt: Prompt, options: Sequence[str]) -> Shares:
-        """Return how probable the model finds each option as the answer: (options,), of sum 1, or 0 if it is of none.
+        """Return how probable the model finds each option as the answer: (options,), of sum 1 at most.
 
+        What is left of 1 is how probable it finds that it does not know.
         Raises: PeerError for a prompt that it cannot read; Silent.
         """
 
