@@ -109,6 +109,11 @@ class Folder:
         return self.root / "adapters"
 
     @property
+    def vaults(self) -> Path:
+        """What tokens stand for in the prompts that were let go from here, sealed: see `client/vault.py`."""
+        return self.root / "vaults"
+
+    @property
     def state(self) -> Path:
         """What training remembers between the letters of a session: see `client/state.py`."""
         return self.root / "state"

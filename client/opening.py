@@ -66,7 +66,7 @@ def open_home(folder: Folder, settings: Settings) -> Opened:
     """Load everything once. Raises: ConfigError for what the operator can mend."""
     _require_adapters(folder, settings)
     house, shelf = open_house(folder, settings)
-    identity, coordinator = identity_of(folder), _coordinator(folder, settings)
+    identity, coordinator = identity_of(folder), coordinator_of(folder, settings)
     evidence = replace(house.evidence(identity), remember=lambda head: shelf.remember(head.to_json()))
     mailbox = Mailbox(house.member, identity, coordinator, CATALOG, house.open, shelf, evidence)
     return Opened(mailbox, house.base.digest, shelf, house, Hub(settings.coordinator.address, folder.ca, coordinator))
@@ -81,7 +81,7 @@ def open_house(folder: Folder, settings: Settings) -> tuple[House, SqliteShelf]:
 
     next(d for d in read() if d.text.strip())  # is it there, and is it text?
     identity = identity_of(folder)
-    _coordinator(folder, settings)
+    coordinator_of(folder, settings)
     Policy.load(folder.policy)
     shelf, ledger = SqliteShelf(folder.mailbox), _ledger(folder, settings)
     _require_newest(folder, shelf, ledger)
@@ -203,7 +203,8 @@ def _require_totals(folder: Folder, settings: Settings, ledger: Ledger) -> None:
         raise ConfigError(settings.ledger_in(folder.root), "", f"{wrong}: restore it, and find out who")
 
 
-def _coordinator(folder: Folder, settings: Settings) -> PublicKey:
+def coordinator_of(folder: Folder, settings: Settings) -> PublicKey:
+    """Return the key of the coordinator that this home answers. Raises: ConfigError."""
     try:
         return PublicKey.parse(settings.coordinator.key)
     except ValueError as wrong:

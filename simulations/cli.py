@@ -35,6 +35,13 @@ class Engine(StrEnum):
     FLOWER = "flower"
 
 
+class Symbols(StrEnum):
+    """Name what a symbol of an answer is."""
+
+    TOKENS = "tokens"
+    BYTES = "bytes"
+
+
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where to put everything; an earlier demo there is removed.")] = Path(
@@ -96,38 +103,95 @@ def run(
         run_file(experiment, coordinator, out, Console())
 
 
+Town = Annotated[Path, typer.Option(help="The folder of a coordinator that is up on this machine.")]
+Members = Annotated[list[str] | None, typer.Option("--member", help="Ask this one; all, if none is named.")]
+Crowd = Annotated[int, typer.Option(help="Members in every sum, at least.")]
+Colluding = Annotated[int, typer.Option(help="Of them, how many may work with the coordinator.")]
+Purpose = Annotated[str, typer.Option(help="What the members are told it is for.")]
+Epsilon = Annotated[
+    float | None, typer.Option(help="private_predict: what the answer may cost a record at each home.")
+]
+Delta = Annotated[float, typer.Option(help="private_predict: of that epsilon.")]
+Clip = Annotated[float, typer.Option(help="private_predict: of one model's log-ratios, in nats.")]
+Temperature = Annotated[float, typer.Option(help="private_predict: of the sampling.")]
+
+
 @app.command()
 def ask(
-    town: Annotated[Path, typer.Option(help="The folder of a coordinator that is up on this machine.")],
-    model: Annotated[str, typer.Option(help="The public model: a folder or an id; `base` is the shipped one.")],
+    town: Town,
     prompt: Annotated[str, typer.Argument(help="The text to go on from. Every member sees it.")] = "",
-    score: Annotated[Path | None, typer.Option(help="Instead: how well is this public text predicted?")] = None,
-    collaboration: Annotated[str, typer.Option(help="mixture, product or contrast.")] = "mixture",
-    members: Annotated[
-        list[str] | None, typer.Option("--member", help="Ask this one; all, if none is named.")
+    model: Annotated[
+        str | None, typer.Option(help="The public model: a folder or an id; `base` is the shipped one.")
     ] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="Instead: ask at this home of your own, and mix its own models in there.")
+    ] = None,
+    score: Annotated[Path | None, typer.Option(help="Instead: how well is this public text predicted?")] = None,
+    collaboration: Annotated[str, typer.Option(help="mixture, product, contrast or private_predict.")] = "mixture",
+    alphabet: Annotated[
+        Symbols, typer.Option(help="What a symbol is: bytes suit models with different tokenizers.")
+    ] = Symbols.TOKENS,
+    members: Members = None,
     most: Annotated[int, typer.Option(help="Symbols of the answer, at most.")] = 64,
     block: Annotated[int, typer.Option(help="Positions in one round trip.")] = 4,
-    support: Annotated[int, typer.Option(help="Symbols that are summed over at each position.")] = 64,
-    smallest_crowd: Annotated[int, typer.Option(help="Members in every sum, at least.")] = 3,
-    colluding: Annotated[int, typer.Option(help="Of them, how many may work with the coordinator.")] = 1,
-    purpose: Annotated[str, typer.Option(help="What the members are told it is for.")] = "",
+    support: Annotated[
+        int | None, typer.Option(help="Symbols that are summed over at each position: 64 tokens, or all bytes.")
+    ] = None,
+    draft: Annotated[Path | None, typer.Option(help="An adapter that guesses what follows: parley distill.")] = None,
+    epsilon: Epsilon = None,
+    delta: Delta = 1e-5,
+    clip: Clip = 2.0,
+    temperature: Temperature = 1.0,
+    experts: Annotated[int | None, typer.Option(help="The members' models together: one each by default.")] = None,
+    smallest_crowd: Crowd = 3,
+    colluding: Colluding = 1,
+    purpose: Purpose = "",
     json_file: JsonFile = None,
 ) -> None:
     """Have the members' private models answer together, symbol by symbol; no member's own words are seen."""
     with _errors():
-        from simulations.asking import Wishes, ask_town, score_town
+        from protocols.logits.question import Alphabet
+        from simulations.asking import ask_town
+        from simulations.scoring import score_town
+        from simulations.wishes import Spend, Wishes
 
-        chosen = tuple(members or ())
-        wishes = Wishes(collaboration, chosen, most, block, support, smallest_crowd, colluding, purpose=purpose)
+        wishes = Wishes(
+            collaboration, tuple(members or ()), most, block, support, smallest_crowd, colluding, purpose=purpose,
+            alphabet=Alphabet(alphabet.value), experts=experts,
+            spend=None if epsilon is None else Spend(epsilon, delta, clip, temperature),
+        )  # fmt: skip
         if score is not None:
-            found = score_town(town, model, score, wishes, json_file).json
-            typer.echo(
-                f"perplexity {found['perplexity']:.3f}, of the public model alone {found['public_perplexity']:.3f}"
-            )
+            for line in score_town(town, model, score, wishes, json_file, home).lines:
+                typer.echo(line)
             return
-        ask_town(town, model, prompt, wishes, lambda text: typer.echo(text, nl=False), json_file)
+        ask_town(town, model, prompt, wishes, lambda text: typer.echo(text, nl=False), json_file, home, draft)
         typer.echo()
+
+
+@app.command()
+def distill(
+    texts: Annotated[list[Path], typer.Argument(help="Public texts. Every member sees them.")],
+    town: Town,
+    model: Annotated[str, typer.Option(help="The public model: a folder or an id; `base` is the shipped one.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the adapter, as PEFT saves it.")],
+    rank: Annotated[int, typer.Option(help="Of the adapter.")] = 8,
+    steps: Annotated[int, typer.Option(help="Of training.")] = 200,
+    rate: Annotated[float, typer.Option(help="Of training, in the beginning.")] = 3e-3,
+    support: Annotated[int | None, typer.Option(help="Tokens that each label is over, besides all others.")] = None,
+    members: Members = None,
+    smallest_crowd: Crowd = 3,
+    colluding: Colluding = 1,
+    purpose: Purpose = "",
+) -> None:
+    """Train a student on the members' mean over public texts: an adapter of the public model, which can draft."""
+    with _errors():
+        from simulations.distilling import distil_town
+        from simulations.student import Schooling
+        from simulations.wishes import Wishes
+
+        wishes = Wishes("distill", tuple(members or ()), 1, 1, support, smallest_crowd, colluding, purpose=purpose)
+        found = distil_town(town, model, texts, wishes, Schooling(rank, steps=steps, rate=rate), out)
+        typer.echo(found.line)
 
 
 @app.command()

@@ -6,18 +6,16 @@ Budgets are what the ledger's own filter admits: epsilon at delta = 1e-5 for so 
 """
 
 import math
-from collections.abc import Callable
 from enum import Enum
-from functools import lru_cache
 
 import numpy as np
-from dp_accounting import DpEvent, SelfComposedDpEvent, ZCDpEvent
+from dp_accounting import DpEvent, SelfComposedDpEvent
 from numpy.typing import NDArray
 
-from privacy.accounting.accountant import Filter, default_orders, price
 from privacy.accounting.divergences import poisson
 from privacy.accounting.events import PMixedDpEvent
 from privacy.units import Relation
+from simulations import allowances
 from simulations.benches.logits_rules import Judged, Logs, Reals, normalised
 
 DELTA = 1e-5
@@ -40,32 +38,9 @@ def push(epsilon: float, tokens: int, unit: Unit) -> float:
     return math.sqrt(2 * rho) / unit.value
 
 
-@lru_cache
 def rho_of(epsilon: float, tokens: int) -> float:
     """Return the most zero-concentrated loss of one token of so many, by the ledger's filter."""
-    return largest(lambda rho: SelfComposedDpEvent(ZCDpEvent(rho), tokens), epsilon)
-
-
-def largest(
-    event_of: Callable[[float], DpEvent],
-    epsilon: float,
-    orders: tuple[float, ...] = (),
-    relation: Relation = Relation.ADD_OR_REMOVE,
-) -> float:
-    """Return the largest parameter, to one part in 10,000, whose event fits the budget at orders fixed beforehand."""
-    orders = orders or default_orders(epsilon, DELTA)
-    judge = Filter(orders, DELTA)
-
-    def fits(value: float) -> bool:
-        return judge.fits(price(event_of(value), orders, relation), epsilon)
-
-    low, high = 0.0, 1e-6
-    while fits(high):
-        low, high = high, high * 2
-    while high - low > 1e-4 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    return allowances.rho_of(epsilon, DELTA, tokens)
 
 
 def gaussian_sum(
@@ -119,7 +94,7 @@ def pmixed_radius(epsilon: float, tokens: int, members: int, alpha: int) -> floa
     def event(radius: float) -> DpEvent:
         return SelfComposedDpEvent(PMixedDpEvent(members, float(alpha), radius / alpha), tokens)
 
-    return largest(event, epsilon, (float(alpha),), Relation.ZERO_OUT)
+    return allowances.largest(event, epsilon, DELTA, (float(alpha),), Relation.ZERO_OUT)
 
 
 def pmixed(judged: Judged, alpha: int, radius: float, sampled: float, draw: np.random.Generator) -> Reals:

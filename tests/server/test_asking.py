@@ -36,7 +36,9 @@ from protocols.session import MemberId, drive
 from protocols.wire import Message
 from server import hub
 from server.control import Client
-from simulations.asking import Wishes, ask, ask_town, score
+from simulations.asking import ask, ask_town
+from simulations.scoring import score
+from simulations.wishes import Wishes
 
 BUDGET = Budget(epsilon=20.0, delta=1e-5, record_tokens=16, disclosures=500)
 NAMES = tuple(MemberId(n) for n in ("clinic", "depot", "forge"))
@@ -83,14 +85,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def speaker(name: MemberId, identity: Identity, roster: Roster, base: Base, ledger: Path) -> Speaker:
+def speaker(
+    name: MemberId, identity: Identity, roster: Roster, base: Base, ledger: Path, *, asks: bool = False
+) -> Speaker:
     layout = layout_of(base, rank=2, alpha=8.0, targets=("q_proj", "v_proj"), adapter_seed=3)
     vector = np.random.default_rng(len(name)).normal(0, 0.5, layout.size).astype(np.float32)
-    allowed = ("mixture", "product", "contrast")
+    allowed = ("mixture", "product", "contrast", "distill")
     permission = Permission(
         str(COORDINATOR.public), Level.LOGITS, allowed, smallest_crowd=3, unsafe_without_noise=True
     )
-    policy = Policy(1, BUDGET, (permission, replace(permission, collaborations=("stream",))))
+    central = replace(permission, collaborations=("private_predict",), trusts_coordinator=True)
+    asking = replace(permission, collaborations=("ask",), unsafe_plain_sum=True)
+    prompts = replace(asking, level=Level.TEXT, redaction="default")
+    others = (central, replace(permission, collaborations=("stream",)), *((asking, prompts) if asks else ()))
+    policy = Policy(1, BUDGET, (permission, *others))
     house = House(
         name, base, list, Declared(40, 1500), lambda: policy, Ledger(ledger), "notes",
         adapters={"own": Artefact(layout.to_json(), vector)}.__getitem__, expert=ExpertSettings(("own",)),

@@ -32,7 +32,13 @@ def equip(nodes: Nodes, base: Base) -> None:
             settings.write('\n[expert]\nadapters = ["own"]\n')
         policy = Policy.load(home / "policy.toml")
         allowed = replace(policy.allow[0], level=Level.LOGITS, smallest_crowd=3, unsafe_without_noise=True)
-        more = (replace(allowed, collaborations=("mixture",)), replace(allowed, collaborations=("stream",)))
+        central = replace(allowed, collaborations=("private_predict",), trusts_coordinator=True)
+        asking = replace(allowed, collaborations=("ask",), unsafe_plain_sum=True)
+        names = ("mixture", "stream", "distill")
+        more = (
+            *(replace(allowed, collaborations=(name,)) for name in names),
+            *(central, asking, replace(asking, level=Level.TEXT, redaction="strict")),
+        )
         (home / "policy.toml").write_text(policy_toml(replace(policy, allow=(*policy.allow, *more))))
 
 
@@ -63,3 +69,35 @@ def test_members_that_are_up_answer_a_prompt_together_and_the_second_time_at_onc
         for home in nodes.homes.values():
             assert CANARY not in (home / "run" / "daemon.log").read_text(errors="replace")
             assert CANARY.encode() not in (home / "ledger.db").read_bytes()
+
+
+def test_members_that_are_up_answer_by_bytes_at_an_epsilon_with_a_student_and_to_one_of_them_at_home(
+    experiment_file: Path, short: Path, deployment, tmp_path: Path
+) -> None:
+    with deployment(experiment_file, short / "real") as (experiment, _, base, nodes):
+        equip(nodes, base)
+        town, home = ("--town", nodes.coordinator.root), next(iter(nodes.homes.values()))
+        model, most = ("--model", experiment.model_path), ("--most", 4, "--block", 2)
+        (tmp_path / "text.txt").write_text("".join(f"birch says {n} " for n in range(24)))
+        with real.up(nodes, lambda _line: None):
+            parley("ask", "a", *town, *model, *most, "--alphabet", "bytes", "--json", tmp_path / "bytes.json")
+            private = ("--collaboration", "private_predict", "--epsilon", 4)
+            parley("ask", "a", *town, *model, *most, *private, "--json", tmp_path / "private.json")
+            taught = parley(
+                "distill", tmp_path / "text.txt", *town, *model, "--out", tmp_path / "student", "--steps", 20
+            )
+            drafted = ("--draft", tmp_path / "student", "--json", tmp_path / "drafted.json")
+            parley("ask", "a", *town, *model, *most, *drafted)
+            said = parley("ask", "to ann@x.org: ", *town, "--home", home, *most, "--json", tmp_path / "home.json")
+            scored = parley("ask", *town, "--home", home, "--score", tmp_path / "text.txt")
+        print(taught, scored, said)  # noqa: T201
+        for name in ("bytes", "private", "drafted", "home"):
+            figures = json.loads((tmp_path / f"{name}.json").read_text())
+            assert 1 <= figures["symbols"] <= 4
+            assert set(figures["answered"]) == {3}
+        assert "nats a token" in taught
+        assert "at home" in scored
+        ledger = (home / "ledger.db").read_bytes()
+        assert b"ann@x.org" not in ledger
+        assert b'"collaboration":"ask"' in ledger
+        assert all(b"ann@x.org" not in (h / "run" / "daemon.log").read_bytes() for h in nodes.homes.values())
