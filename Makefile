@@ -35,6 +35,7 @@ bench: $(VENV)/.developing  ## install the peers, and measure this state beside 
 	$(BIN)/parley bench logits
 	$(BIN)/parley bench redaction
 	$(BIN)/parley bench secure-sum
+	$(BIN)/parley bench text
 	$(BIN)/parley bench weights
 
 clean:  ## remove the environment and everything that was generated

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from client.asker import Asker, asking_at
 from client.experts.opening import Experts
@@ -49,6 +50,30 @@ from simulations.student import Wardrobe, student_in
 from simulations.wishes import Wishes, question_for
 
 DIAL_S, LASTS_S = 300.0, 3600.0
+
+
+class Asked(Protocol):
+    """Be what every wish says: by which collaboration whom is asked, and how long one round trip may take."""
+
+    @property
+    def collaboration(self) -> str:
+        """Return its name."""
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Return who is asked; nobody stands for all."""
+
+    @property
+    def smallest_crowd(self) -> int:
+        """Return how many are in every sum, at least."""
+
+    @property
+    def deadline_s(self) -> float:
+        """Return the seconds of one round trip, at the most."""
+
+    @property
+    def purpose(self) -> str:
+        """Return what the members are told it is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +168,7 @@ def public_model(
 
 
 @contextmanager
-def session(client: Client, stream_name: str, keys: Mapping[MemberId, PublicKey], wishes: Wishes) -> Iterator[Outbox]:
+def session(client: Client, stream_name: str, keys: Mapping[MemberId, PublicKey], wishes: Asked) -> Iterator[Outbox]:
     """Within, letters of one new session go over the stream; at its end everybody is told."""
     with StreamRoad(client.folder.control_socket, stream_name, wishes.deadline_s) as road:
         session, identity = secrets.token_hex(16), client.folder.identity()
@@ -207,7 +232,7 @@ def open_stream(client: Client, members: Sequence[str], purpose: str = "") -> st
     raise TimeoutError(f"not on the stream: {', '.join(missing)}, of {len(wanted)} members")
 
 
-def keys_of(client: Client, wishes: Wishes) -> dict[MemberId, PublicKey]:
+def keys_of(client: Client, wishes: Asked) -> dict[MemberId, PublicKey]:
     """Return the keys of who is asked, in the order of their names. Raises: ConfigError."""
     enrolled = {m.name: m.keys for m in Store(client.folder.store).members() if m.keys is not None}
     chosen = sorted(wishes.members or enrolled)

@@ -71,6 +71,13 @@ def evolve() -> list[Row]:
     return measure()
 
 
+def text(work: Path | None = None) -> list[Row]:
+    """Measure what models gain by talking in redacted words and voting in secret, and what leaks of it."""
+    from simulations.benches.text import text as measure
+
+    return measure(work)
+
+
 def redaction(data: Path | None = None, prompts: Path | None = None) -> list[Row]:
     """Measure what the redactor finds, leaves and costs, beside Presidio and the rule of capitals."""
     from simulations.benches.redaction import redaction as measure
@@ -88,6 +95,7 @@ BENCHES: dict[str, Callable[[], list[Row]]] = {
     "redaction": redaction,
     "secure-sum": secure_sum,
     "stream": stream,
+    "text": text,
     "weights": weights,
 }
 

@@ -169,6 +169,51 @@ def ask(
 
 
 @app.command()
+def consult(
+    question: Annotated[str, typer.Argument(help="The question. It leaves your home redacted, by its policy.")],
+    town: Town,
+    home: Annotated[Path, typer.Option(help="Your own home: its gate lets the question go, its model concludes.")],
+    collaboration: Annotated[
+        str, typer.Option(help="abstain, blackboard, blend, cards, debate, feedback, panel or vote.")
+    ] = "debate",
+    option: Annotated[list[str] | None, typer.Option(help="An answer to choose from; may be repeated.")] = None,
+    rounds: Annotated[int, typer.Option(help="Of a debate, or of a blackboard.")] = 2,
+    critics: Annotated[int, typer.Option(help="feedback: of each answer.")] = 1,
+    fuse: Annotated[int, typer.Option(help="blend: the best answers, of which one is made.")] = 3,
+    compete: Annotated[bool, typer.Option(help="abstain: by challenges, instead of verdicts.")] = False,
+    card: Annotated[
+        list[Path] | None, typer.Option(help="cards: a text that there is already; may be repeated.")
+    ] = None,
+    longest: Annotated[int, typer.Option(help="Characters of one text.")] = 4000,
+    lead: Annotated[float, typer.Option(help="A model votes if it is so much surer of one option.")] = 0.2,
+    epsilon: Annotated[float | None, typer.Option(help="vote: what it may cost a record at each home.")] = None,
+    delta: Delta = 1e-5,
+    voters: Annotated[int | None, typer.Option(help="vote: the members' models on shards, together.")] = None,
+    quorum: Annotated[int, typer.Option(help="Members that must reply.")] = 2,
+    members: Members = None,
+    smallest_crowd: Crowd = 3,
+    colluding: Colluding = 1,
+    purpose: Purpose = "",
+    json_file: JsonFile = None,
+) -> None:
+    """Have the members' models talk about a question in redacted words, and vote in secret; answer it at home."""
+    with _errors():
+        from protocols.text.abstain import Way
+        from simulations.consulting import consult_town
+        from simulations.talks import Wishes
+
+        wishes = Wishes(
+            collaboration, rounds, critics, fuse, longest, lead, tuple(option or ()),
+            Way.COMPETE if compete else Way.COOPERATE, tuple(_text(file) for file in card or ()), epsilon, delta,
+            voters, quorum, smallest_crowd, colluding, tuple(members or ()), purpose=purpose,
+        )  # fmt: skip
+        found = consult_town(town, home, question, wishes, json_file)
+        typer.echo(found.concluded.text)
+        for line in found.lines:
+            typer.echo(line, err=True)
+
+
+@app.command()
 def distill(
     texts: Annotated[list[Path], typer.Argument(help="Public texts. Every member sees them.")],
     town: Town,
@@ -192,6 +237,15 @@ def distill(
         wishes = Wishes("distill", tuple(members or ()), 1, 1, support, smallest_crowd, colluding, purpose=purpose)
         found = distil_town(town, model, texts, wishes, Schooling(rank, steps=steps, rate=rate), out)
         typer.echo(found.line)
+
+
+def _text(file: Path) -> str:
+    from privacy.config import ConfigError
+
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as unreadable:
+        raise ConfigError(file, "", f"a text in UTF-8 ({type(unreadable).__name__})") from None
 
 
 @app.command()

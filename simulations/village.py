@@ -97,14 +97,21 @@ def raise_village(
     """
     coordinator = Identity.generate()
     policy = policy_for(experiment, str(coordinator.public), orders)
-    identities = {MemberId(name): Identity.generate() for name in sorted(texts)}
-    roster = Roster(tuple((m, i.public) for m, i in identities.items()))
-    villagers = {}
-    for member, identity in identities.items():
+    houses = {}
+    for member in map(MemberId, sorted(texts)):
         (folder / member).mkdir(parents=True)
         ledger = Ledger(folder / member / "ledger.db", durable=False)
-        house = _house(experiment, member, texts[member], base, policy, ledger)
+        houses[member] = house = _house(experiment, member, texts[member], base, policy, ledger)
         house.most_rank = next((m.rank for m in experiment.members if m.name == member), None)
+    return moved_in(houses, coordinator)
+
+
+def moved_in(houses: Mapping[MemberId, House], coordinator: Identity) -> Village:
+    """Give each house a mailbox for the coordinator's letters, and all of them one roster."""
+    identities = {member: Identity.generate() for member in houses}
+    roster, villagers = Roster(tuple((m, i.public) for m, i in identities.items())), {}
+    for member, house in houses.items():
+        identity = identities[member]
         house.roster, house.sums = lambda: roster, Sums(identity, time.time)
         mailbox = Mailbox(
             member, identity, coordinator.public, CATALOG, house.open, MemoryShelf(), house.evidence(identity)

@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from client.kept import Exercise
+from client.settings import TextSettings
 from privacy.config import build
 from privacy.policy import Policy
 from privacy.units import Level
@@ -37,6 +38,7 @@ NAMED = (
     "docs/audit.md",
     "docs/weights.md",
     "docs/redaction.md",
+    "docs/talks.md",
 )
 DOCUMENTS = [*(ROOT / name for name in NAMED), *ADRS]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -188,6 +190,24 @@ def test_the_expert_in_the_readme_loads_and_shows_every_key(tmp_path: Path) -> N
     table = tomllib.loads(shown)["expert"]
     assert build(ExpertSettings, table, "README.md").adapters == ("mine",)
     assert not [key for key in keys(ExpertSettings) if not re.search(rf"^(# )?{key} = ", shown, re.M)]
+
+
+def test_the_text_table_in_the_readme_loads_and_shows_every_key() -> None:
+    (shown,) = toml_blocks("text")
+    table = tomllib.loads(shown)["text"]
+    assert build(TextSettings, table, "README.md").redaction == "default"
+    other = re.sub(r"^# (?=\w+ = |\[)", "", shown.replace("# adapter = ", "#"), flags=re.M)
+    whole = build(TextSettings, tomllib.loads(other)["text"], "README.md")
+    assert whole.server is not None
+    assert not [
+        key for key in keys(TextSettings) if not re.search(rf"^(# )?{key} = |^(# )?\[text.{key}\]", shown, re.M)
+    ]
+
+
+def test_the_page_on_talks_has_a_row_for_each_of_them() -> None:
+    built = {name for name, entry in CATALOG.items() if entry.level is Level.TEXT} - {"evolve", "keyphrases"}
+    page = (ROOT / "docs" / "talks.md").read_text(encoding="utf-8")
+    assert built == set(re.findall(r"^\| `(\w+)` \|", page, re.M))
 
 
 def test_the_policy_in_the_readme_loads_and_is_the_one_that_init_writes(tmp_path: Path) -> None:

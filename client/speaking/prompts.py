@@ -21,7 +21,7 @@ _TOLD: Mapping[Step, str] = {
     Step.REFINE: "Improve your draft of an answer: correct it where the others are right, keep it where you are.",
     Step.CRITICISE: "Say what is wrong, missing or unsupported in the draft of an answer. Be brief and concrete.",
     Step.INFORM: "Write down in one paragraph what you know that helps to answer the question, and nothing else.",
-    Step.PROPOSE: f"Add the one thing that the board still lacks to answer the question. If there is none, say: {_NOTHING}",
+    Step.PROPOSE: f"Add the one thing that the board still lacks to answer the question. If none, say {_NOTHING}",
     Step.CHALLENGE: "Write what speaks against the draft of an answer, as well as it can be argued.",
     Step.SPEAK: "Answer as the community that you speak for would see it.",
 }

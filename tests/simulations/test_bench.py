@@ -166,7 +166,7 @@ def test_rows_are_written_as_json_and_shown_in_columns(tmp_path):
     assert "NOT" in second
 
 
-NAMES = "dp-training engine evolve ledger logits real-size redaction secure-sum stream weights".split()
+NAMES = "dp-training engine evolve ledger logits real-size redaction secure-sum stream text weights".split()
 
 
 def test_the_registry_loads_no_peer_and_no_benchmark_before_it_is_asked():

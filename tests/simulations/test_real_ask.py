@@ -21,6 +21,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 CANARY = "zq canary zq"
 
 
+TALKS = {
+    "debate": ("--rounds", 2),
+    "vote": ("--option", "yes", "--option", "no", "--lead", 0),
+    "blend": ("--fuse", 1),
+}
+
+
 def equip(nodes: Nodes, base: Base) -> None:
     """Give each home an adapter of its own, as if it had been trained there, and a policy that lets it speak."""
     layout = layout_of(base, rank=2, alpha=8.0, targets=("q_proj", "v_proj"), adapter_seed=3)
@@ -35,9 +42,11 @@ def equip(nodes: Nodes, base: Base) -> None:
         central = replace(allowed, collaborations=("private_predict",), trusts_coordinator=True)
         asking = replace(allowed, collaborations=("ask",), unsafe_plain_sum=True)
         names = ("mixture", "stream", "distill")
+        talks = replace(asking, level=Level.TEXT, redaction="strict")
         more = (
             *(replace(allowed, collaborations=(name,)) for name in names),
-            *(central, asking, replace(asking, level=Level.TEXT, redaction="strict")),
+            *(central, asking, talks),
+            *(replace(talks, collaborations=(name,)) for name in TALKS),
         )
         (home / "policy.toml").write_text(policy_toml(replace(policy, allow=(*policy.allow, *more))))
 
@@ -69,6 +78,28 @@ def test_members_that_are_up_answer_a_prompt_together_and_the_second_time_at_onc
         for home in nodes.homes.values():
             assert CANARY not in (home / "run" / "daemon.log").read_text(errors="replace")
             assert CANARY.encode() not in (home / "ledger.db").read_bytes()
+
+
+def test_members_that_are_up_talk_in_redacted_words_and_vote_in_secret(
+    experiment_file: Path, short: Path, deployment, tmp_path: Path
+) -> None:
+    with deployment(experiment_file, short / "real") as (_, _, base, nodes):
+        equip(nodes, base)
+        home = next(iter(nodes.homes.values()))
+        for one in nodes.homes.values():
+            with (one / "home.toml").open("a", encoding="utf-8") as settings:
+                settings.write('\n[text]\nredaction = "strict"\nadapter = "own"\nmost_tokens = 8\n')
+        asked = ("Did ann@x.org write?", "--town", nodes.coordinator.root, "--home", home, "--longest", 400)
+        with real.up(nodes, lambda _line: None):
+            for name, more in TALKS.items():
+                parley("consult", *asked, "--collaboration", name, *more, "--json", tmp_path / f"{name}.json")
+        for name in TALKS:
+            figures = json.loads((tmp_path / f"{name}.json").read_text())
+            assert (figures["guarantee"], figures["epsilon"]) == ("none", None)
+        for one in nodes.homes.values():
+            assert b"ann@x.org" not in (one / "ledger.db").read_bytes()
+            assert b"ann@x.org" not in (one / "run" / "daemon.log").read_bytes()
+            assert b'"collaboration":"vote"' in (one / "ledger.db").read_bytes()
 
 
 def test_members_that_are_up_answer_by_bytes_at_an_epsilon_with_a_student_and_to_one_of_them_at_home(

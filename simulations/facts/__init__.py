@@ -1,0 +1,1 @@
+"""A generated world of facts, each known to one member, and tiny models that are trained for it."""
