@@ -68,6 +68,11 @@ class Layout:
         return self.rank * sum(slot.outputs for slot in self.slots)
 
     @property
+    def inputs(self) -> tuple[int, ...]:
+        """Return the widths of the A's, if they are trained."""
+        return tuple(slot.inputs for slot in self.slots) if self.half_a else ()
+
+    @property
     def scale(self) -> float:
         """Return the factor of B A in the adapted module, alpha / rank as in LoRA."""
         return self.alpha / self.rank

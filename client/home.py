@@ -78,7 +78,7 @@ class House:
     that an operator's edit counts from the next letter on: what was deleted is trained on no more; `roster` likewise.
     `sums` holds the keys of secure sums; without it the house takes part in none. `adapters` are those that were
     trained at home, by name. `states` remember what training knows between letters. Of an adapter of a higher rank
-    than `most_rank` only that much is trained here. `personal` is trained on top of `shared`, the adapter that the
+    than `most_rank` only that is trained here a round. `personal` is trained on top of `shared`, the adapter that the
     last round began with, when the answer is on its way. `dial` opens a stream, `mouth` writes
     and votes. `identity` is the home's public key, by which two homes of one name on one ledger differ. With
     `unsafe_seed` the same letters get the same answers, which protects nothing; the policy must allow it.

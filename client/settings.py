@@ -121,7 +121,7 @@ class PersonalSettings:
 
 @dataclass(frozen=True, slots=True)
 class LoraSettings:
-    """Say how much of an adapter this home trains: of a higher rank only the first `most_rank` columns."""
+    """Say how much of an adapter this home trains: of a higher rank `most_rank` columns a round, by turns."""
 
     most_rank: int | None = None
 

@@ -53,6 +53,7 @@ from protocols.secure_sum.messages import (
 from protocols.secure_sum.session import Place
 from protocols.secure_sum.sums import Sums
 from protocols.secure_sum.terms import Terms
+from protocols.session import MemberId
 from protocols.wire import Message
 
 Vector = NDArray[np.float32]
@@ -63,6 +64,7 @@ UNITS = {Unit.RECORD: "records", Unit.GROUP: "groups", Unit.MEMBER: "whole membe
 class House(Protocol):
     """Be the house around a visit: see `client/home.py`."""
 
+    member: MemberId
     base: Base
     declared: Declared
     ledger: Ledger

@@ -72,6 +72,11 @@ class AverageVisit(Visit):
         )
         return self.add(summand, request, slips)
 
+    def rank(self, recipe: Recipe) -> int | None:
+        """Return the rank that this home trains, a public number, if it is smaller than the recipe's."""
+        most = self.house.most_rank
+        return most if most is not None and most < recipe.rank else None
+
     def protected(self, recipe: Recipe, round_: int, adapter: Vector) -> DpSgd | PlacedRelease:
         """Return a round's training by DP-SGD. Raises: PeerError, also if the recipe protects no record by itself."""
         task = self._task(recipe, round_, adapter)

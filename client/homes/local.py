@@ -16,6 +16,7 @@ from privacy.ledger import Account
 from privacy.randomness import Randomness
 from privacy.units import Unit
 from protocols.faults import PeerError
+from protocols.weights.ranks import column_of, columns
 from protocols.weights.recipe import Chosen, Half, Objective, Recipe
 
 Vector = NDArray[np.float32]
@@ -45,7 +46,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class PlacedRelease(Placed):
-    """Do so with a delta that has its noise: the zeros are as public as this home's rank would be, and no others."""
+    """Do so with a delta that has its noise: where the zeros are follows from this home's rank, which is public."""
 
     inner: DpSgd
 
@@ -67,9 +68,8 @@ def training(
         raise PeerError("the mean of products is not the product of means: not both halves in one round")
     schedule, fitted = schedule_of(house, recipe), house.fit(recipe)
     house.shared = recipe, adapter
-    chosen = recipe.chosen(round_)
     loss = loss_of(recipe.objective, recipe.beta, adapter)
-    own, where = within_rank(fitted.adapted.layout, chosen, house.most_rank)
+    own, where = trained_here(house, recipe, fitted.adapted.layout, round_)
     made: DpSgd | UnsafePlainSgd
     if recipe.epsilon is None or recipe.noise_multiplier is not None:
         if recipe.target_quantile is not None:
@@ -90,27 +90,24 @@ def training(
     return PlacedRelease(made, where) if isinstance(made, DpSgd) else Placed(made, where)
 
 
-def within_rank(layout: Layout, chosen: Chosen, most: int | None) -> tuple[Chosen, NDArray[np.bool_] | None]:
-    """Return which of the chosen entries a home of rank `most` trains, and where they are among them.
+def trained_here(
+    house: House, recipe: Recipe, layout: Layout, round_: int
+) -> tuple[Chosen, NDArray[np.bool_] | None]:
+    """Return which of the entries that a round chose this home trains, and where they are among them, None for all.
 
-    A is nested: the first rows of a larger one are a smaller one. So a home of a smaller rank trains the first
-    columns of every B (the first rows of every A), and adds zeros beyond: every B meets the A that it was trained on.
+    A home of a smaller rank trains so many columns of every B (rows of every A), other ones each round
+    (`protocols/weights/ranks.py`), and adds zeros elsewhere: every B meets the A that it was trained on.
     Raises: PeerError if none of them is.
     """
-    if most is None or most >= layout.rank:
+    most, chosen = house.most_rank, recipe.chosen(round_)
+    if most is None or most >= recipe.rank:
         return chosen, None
     entries = np.arange(layout.size)[chosen]
-    where = ranks_of(layout)[entries] < most
+    of = column_of(layout.rank, layout.b_entries, layout.inputs)
+    where = columns(recipe, house.member, most, round_)[of[entries]]
     if not where.any():
         raise PeerError("a round that chose nothing within this home's rank")
     return entries[where], where
-
-
-def ranks_of(layout: Layout) -> NDArray[np.intp]:
-    """Return, for each entry of the vector, which column of its B (or row of its A) it is in."""
-    columns = [np.tile(np.arange(layout.rank), slot.outputs) for slot in layout.slots]
-    rows = [np.repeat(np.arange(layout.rank), slot.inputs) for slot in layout.slots] if layout.half_a else []
-    return np.concatenate([*columns, *rows])
 
 
 def schedule_of(house: House, recipe: Recipe) -> Schedule:

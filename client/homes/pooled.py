@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.dp_training import LARGEST_NORM, SMALLEST_NORM
-from client.homes.local import MOST_ROWS, rows_at_once, units_of, within_rank
+from client.homes.local import MOST_ROWS, rows_at_once, trained_here, units_of
 from client.masking import Masked, MaskedSample, MaskedShare
 from client.training.clipping import Clipper
 from client.training.noise import require_promise
@@ -85,7 +85,7 @@ class PooledVisit(Visit):
         fitted = self.house.fit(recipe)
         at_once = rows_at_once(recipe, recipe.entries(step))
         loss = loss_of(recipe.objective, recipe.beta, np.zeros(recipe.length, np.float32))
-        own, where = within_rank(fitted.adapted.layout, recipe.chosen(step), self.house.most_rank)
+        own, where = trained_here(self.house, recipe, fitted.adapted.layout, step)
         norm = None if recipe.unit is Unit.MEMBER else recipe.clipping_norm
         most = MOST_ROWS if recipe.unit is Unit.GROUP else None
         clipper = Clipper(fitted.adapted, norm, at_once, loss, own, most, self.house.running)

@@ -32,6 +32,9 @@ class PretrainVisit(AverageVisit):
         self.house.whole = None
         return AverageVisit.close(self)
 
+    def rank(self, recipe: Recipe) -> None:
+        """Return that this home trains all there is, whatever its rank elsewhere."""
+
     def _task(self, recipe: Recipe, round_: int, adapter: Vector) -> Task:  # noqa: ARG002
         if recipe.epsilon is not None and recipe.noise_multiplier is None:
             raise PeerError("many steps without clipping protect no record: whole members, or nobody")

@@ -17,7 +17,7 @@ from protocols.faults import Abort
 from protocols.secure_sum.coordinate import DeadSum, Opened, finish, usable
 from protocols.secure_sum.messages import Request, Slip
 from protocols.secure_sum.terms import Mode
-from protocols.session import Coordinator, MemberId
+from protocols.session import Answers, Coordinator, MemberId
 from protocols.wire import Message
 
 
@@ -25,12 +25,13 @@ from protocols.wire import Message
 class Sum:
     """Hold what a round came to: the sum of `count` members' values (entries,), after so many trips.
 
-    A round that is lost has zeros, of nobody.
+    `answers` are those of the members in the sum, as they came. A round that is lost has zeros, of nobody.
     """
 
     total: NDArray[np.float64]
     count: int
     trips: int
+    answers: Answers = field(default_factory=dict)
 
 
 class Attendance:
@@ -80,8 +81,11 @@ class Rounds:
         spec_for: Callable[[int], FixedPoint],
         context: bytes,
         ask: Callable[[Request, tuple[Slip, ...]], Message],
+        upload_in: Callable[[Message], Message] = lambda answer: answer,
     ) -> Coordinator[Sum]:
         """Return the sum of round `number`; `spec_for` sizes the words for so many members.
+
+        `upload_in` returns the upload that an answer holds; another message in its place counts as silence.
 
         Raises: Abort if fewer than the quorum, or the smallest crowd, are asked or answer.
         """
@@ -89,7 +93,8 @@ class Rounds:
         require_quorum(len(asked), self.invited, self._least, f"{self.word} {number + 1}")
         spec = spec_for(len(asked))
         request = self.opened.request(self.purpose, spec, context, number, asked)
-        answers = yield {MemberId(m): ask(request, self.opened.slips(m)) for m in asked}
+        said = yield {MemberId(m): ask(request, self.opened.slips(m)) for m in asked}
+        answers = {m: upload_in(answer) for m, answer in said.items()}
         there = usable(self.opened, request, answers)
         self._attendance.note(number, asked, there)
         require_quorum(len(there), self.invited, self._least, f"{self.word} {number + 1}")
@@ -98,7 +103,8 @@ class Rounds:
         except DeadSum as dead:
             return Sum(np.zeros(spec.length), 0, 1 + dead.trips)
         count = len(summed.members)
-        return Sum(spec.decode(summed.words, count), count, 1 + summed.trips)
+        added = {MemberId(m): said[MemberId(m)] for m in summed.members}
+        return Sum(spec.decode(summed.words, count), count, 1 + summed.trips, added)
 
     @property
     def _least(self) -> int:

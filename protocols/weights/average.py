@@ -11,14 +11,15 @@
 A of every LoRA pair is frozen and drawn from a public seed; only B is trained and sent. The map from B to the model
 is then linear, so the mean of the adapters is the adapter of the mean: nothing is lost to (mean B)(mean A). Where A
 is trained too it has rounds of its own, with B as it was (`Half.ALTERNATE`): each round is linear by itself. A member
-of a smaller rank sends zeros beyond it, and stays exact. What the coordinator makes of the mean is its own rule
-(`server_rules.py`), which looks at nothing else.
+of a smaller rank trains some of the columns, other ones each round, sends zeros elsewhere, and answers
+Ranked(rank, upload): the mean over a column is of those who trained it (`ranks.py`), and stays exact. What the
+coordinator makes of the mean is its own rule (`server_rules.py`), which looks at nothing else.
 
-Without terms for a sum (`unsafe_plain_sum`, by name) each member answers Contributed(round, delta), which the
+Without terms for a sum (`unsafe_plain_sum`, by name) each member answers Contributed(round, delta, rank), which the
 coordinator can read.
 
-Learns:  the coordinator: the sum of the deltas of each round, after the members' gates, and who answered; with an
-         unsafe plain sum every delta by itself. Members: the mean so far.
+Learns:  the coordinator: the sum of the deltas of each round, after the members' gates, and who answered; each
+         member's rank; with an unsafe plain sum every delta by itself. Members: the mean so far.
 Trusts:  for record-level privacy nobody: the noise is added at the member. That only the sum is seen, and privacy of
          whole members: no more than terms.colluding members work with the coordinator. For the result: everybody.
 Cites:   McMahan et al. 2017, algorithm 1 (one mean a round, uniform weights: record counts are private);
@@ -42,6 +43,7 @@ from protocols.secure_sum.messages import Request, Slip, Upload
 from protocols.secure_sum.rounds import Rounds, Sum, require_quorum
 from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
+from protocols.weights import ranks
 from protocols.weights.recipe import Half, Recipe
 from protocols.weights.server_rules import FEDAVG, ServerRule, Stepping
 from protocols.wire import Message, Wire
@@ -69,17 +71,30 @@ class Contribute(Message):
 
 @dataclass(frozen=True, slots=True)
 class Contributed(Message):
-    """Answer plainly with what the gate let go: the member's delta (recipe.entries(round),)."""
+    """Answer plainly with what the gate let go: the member's delta (recipe.entries(round),).
+
+    `rank` is the member's, if it is smaller than the recipe's.
+    """
 
     round: int
     delta: Vector
+    rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked(Message):
+    """Answer with an upload whose words are of so many columns, fewer than the recipe's, and of zeros elsewhere."""
+
+    rank: int
+    upload: Upload
 
 
 @dataclass(frozen=True, slots=True)
 class Average(Message):
     """Be the task: train by `recipe` from `adapter` (length,), each round with at least `quorum` members.
 
-    `terms` are those of the secure sum; None asks for an unsafe plain sum. `rule` is the coordinator's own.
+    `terms` are those of the secure sum; None asks for an unsafe plain sum. `rule` is the coordinator's own. `inputs`
+    are the widths of the A's in order, where they are trained: members of smaller ranks train some rows of each.
     """
 
     recipe: Recipe
@@ -87,6 +102,7 @@ class Average(Message):
     adapter: Vector
     terms: Terms | None
     rule: ServerRule = FEDAVG
+    inputs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +141,9 @@ class Home(seat.Seat, Protocol):
         Raises: PeerError for a recipe or a request that this home would not make itself; Refused.
         """
 
+    def rank(self, recipe: Recipe) -> int | None:
+        """Return the rank that this home trains, a public number, if it is smaller than the recipe's."""
+
     def say(self, make: Callable[[], Message]) -> "Said[Message]":
         """Let a message go that says nothing about the data. Raises: Refused."""
 
@@ -149,10 +168,12 @@ class Idle(Message):
             raise PeerError("a round out of order")
         if adapter.shape != (recipe.length,):
             raise PeerError(f"an adapter of shape {adapter.shape}, the recipe says {recipe.length}")
+        rank = home.rank(recipe)
         if ask.request is None:
             plain = home.contribution(recipe, round_, adapter)
-            return Idle(round_ + 1), plain.then(lambda delta: Contributed(round_, delta))
-        return Idle(round_ + 1), home.masked(recipe, round_, adapter, ask.request, ask.slips)
+            return Idle(round_ + 1), plain.then(lambda delta: Contributed(round_, delta, rank))
+        masked = home.masked(recipe, round_, adapter, ask.request, ask.slips)
+        return Idle(round_ + 1), masked if rank is None else masked.then(lambda upload: Ranked(rank, upload))
 
 
 def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Message]:
@@ -181,9 +202,10 @@ def averaged(name: str, members: Sequence[MemberId], task: Message) -> Coordinat
         else:
             made = yield from _summed(rounds, task.recipe, round_, adapter)
         if made.count:
-            chosen = task.recipe.chosen(round_)
+            stated = {m: _rank_in(a) for m, a in made.answers.items()}
+            mean, chosen = ranks.mean(made.total, task.recipe, round_, stated, task.inputs)
             adapter = adapter.copy()  # the one before is in an ask that may be sent again
-            adapter[chosen] += stepping.step(made.total / made.count, chosen).astype(np.float32)
+            adapter[chosen] += stepping.step(mean, chosen).astype(np.float32)
         answered.append(made.count)
         trips.append(made.trips)
     if not any(answered):
@@ -194,16 +216,16 @@ def averaged(name: str, members: Sequence[MemberId], task: Message) -> Coordinat
 def _plain(members: Sequence[MemberId], task: Average, round_: int, adapter: Vector) -> Coordinator[Sum]:
     """Add up what the members say in the open.
 
-    A delta of another shape or round, or with an entry beyond `_LARGEST_PLAIN`, counts as silence.
+    A delta of another shape or round, of no such rank, or with an entry beyond `_LARGEST_PLAIN`, counts as silence.
     """
     answers = yield dict.fromkeys(members, Contribute(task.recipe, round_, adapter, None, ()))
-    deltas = [
-        a.delta
-        for _, a in sorted(answers.items())  # in a fixed order: a float sum depends on it
-        if isinstance(a, Contributed) and a.round == round_ and _sane(a.delta, task.recipe.entries(round_))
-    ]
-    require_quorum(len(deltas), len(members), max(task.quorum, 1), f"round {round_ + 1}")
-    return Sum(np.sum(deltas, axis=0, dtype=np.float64), len(deltas), 1)
+    said = {
+        m: a
+        for m, a in sorted(answers.items())  # in a fixed order: a float sum depends on it
+        if isinstance(a, Contributed) and a.round == round_ and _sane(a, task.recipe)
+    }
+    require_quorum(len(said), len(members), max(task.quorum, 1), f"round {round_ + 1}")
+    return Sum(np.sum([a.delta for a in said.values()], axis=0, dtype=np.float64), len(said), 1, said)
 
 
 def _summed(rounds: Rounds, recipe: Recipe, round_: int, adapter: Vector) -> Coordinator[Sum]:
@@ -215,14 +237,24 @@ def _summed(rounds: Rounds, recipe: Recipe, round_: int, adapter: Vector) -> Coo
     def ask(request: Request, slips: tuple[Slip, ...]) -> Contribute:
         return Contribute(recipe, round_, adapter, request, slips)
 
-    return (yield from rounds.sum(round_, spec_for, context_of(recipe, round_, adapter, rounds.purpose), ask))
+    def upload_in(answer: Message) -> Message:
+        return answer.upload if isinstance(answer, Ranked) and 1 <= answer.rank < recipe.rank else answer
+
+    made_of = context_of(recipe, round_, adapter, rounds.purpose)
+    return (yield from rounds.sum(round_, spec_for, made_of, ask, upload_in))
 
 
-def _sane(delta: Vector, entries: int) -> bool:
-    return delta.shape == (entries,) and float(np.abs(delta).max()) <= _LARGEST_PLAIN
+def _rank_in(answer: Message) -> int | None:
+    return answer.rank if isinstance(answer, Ranked | Contributed) else None
+
+
+def _sane(answer: Contributed, recipe: Recipe) -> bool:
+    known = answer.rank is None or 1 <= answer.rank < recipe.rank
+    fits = answer.delta.shape == (recipe.entries(answer.round),)
+    return known and fits and float(np.abs(answer.delta).max()) <= _LARGEST_PLAIN
 
 
 NAME = "average"
 BEGIN = Idle(0)
 STATES = Wire(Idle)
-WIRE = Wire(Contribute, Contributed, Average, Averaged, *messages.KINDS)
+WIRE = Wire(Contribute, Contributed, Ranked, Average, Averaged, *messages.KINDS)

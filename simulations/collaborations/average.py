@@ -72,9 +72,9 @@ class AverageRun:
 
     def task(self, experiment: Experiment, base: Base) -> Message:
         """Return the collaboration's task: train from an adapter of zeros."""
-        recipe = self.recipe(experiment, base)
+        recipe, inputs = self.recipe(experiment, base), layout_for(experiment, base).inputs
         start = np.zeros(recipe.length, np.float32)
-        return Average(recipe, experiment.collaboration.quorum, start, experiment.terms, experiment.server)
+        return Average(recipe, experiment.collaboration.quorum, start, experiment.terms, experiment.server, inputs)
 
     def trips(self, experiment: Experiment) -> int:
         """Return how many round trips the experiment takes if nothing goes wrong."""

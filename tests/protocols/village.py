@@ -211,6 +211,7 @@ class House:
     opened: list[Occasion] = field(default_factory=list)
     dial: Callable[[str, bytes, int], None] = lambda *_: None
     answered: Answered = field(default_factory=Answered)
+    rank: int | None = None
 
     def __post_init__(self) -> None:
         permissions = tuple(
@@ -286,6 +287,9 @@ class Room:
 
     def reveal(self, ask):
         return self.house.sums.reveal(self.occasion.session, ask)
+
+    def rank(self, _recipe: Recipe) -> int | None:
+        return self.house.rank
 
     def masked(self, recipe: Recipe, round_: int, adapter: np.ndarray, request, slips) -> Released | Disclosed:
         house, name = self.house, self.occasion.session

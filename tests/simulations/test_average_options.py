@@ -1,17 +1,18 @@
 """What an average may be told besides: halves by turns, a share of the entries, members of smaller ranks, rules."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from client.adapter import load
 from client.home import unsafe_seed
-from client.homes.local import ranks_of, training, within_rank
+from client.homes.local import trained_here, training
 from client.model import load_base
 from privacy.config import ConfigError
 from privacy.randomness import UnsafeSeededRandomness
 from protocols.faults import PeerError
+from protocols.weights.ranks import column_of, columns
 from protocols.weights.recipe import Half
 from protocols.weights.server_rules import Server, ServerRule
 from simulations.artifact import save_adapter
@@ -88,27 +89,64 @@ def test_a_share_of_the_entries_makes_the_letters_smaller_by_as_much_and_trains_
     assert sent[1.0] - sent[0.25] == pytest.approx(saved, abs=64)
 
 
-def test_members_of_different_ranks_are_averaged_exactly_in_a_secure_sum(scene, tmp_path):
-    experiment, texts, base = scene
-    mixed = rounds(replace(of_ranks(experiment, 1, 2, None), privacy=BARE), 1)
-    steps = replace(mixed.training, learning_rate=5.0)  # entries of a hundredth, of words that reach to one
-    mixed = replace(mixed, training=steps, secure_sum=SecureSumTable(largest=1.0))
-    outcome, village = simulate(mixed, texts, base, tmp_path / "village")
-    recipe, layout = run_of(mixed).recipe(mixed, base), layout_for(mixed, base)
-    deltas = []
+def columns_of(layout) -> np.ndarray:
+    return column_of(layout.rank, layout.b_entries, layout.inputs)
+
+
+def mixed_without_noise(experiment, half: Half, count: int):
+    """Ranks 1, 2 and all of 4; entries of a hundredth, in words that reach to one."""
+    mixed = rounds(replace(of_ranks(experiment, 1, 2, None), privacy=BARE), count)
+    steps, lora = replace(mixed.training, learning_rate=5.0), replace(mixed.lora, half=half)
+    return replace(mixed, training=steps, lora=lora, secure_sum=SecureSumTable(largest=1.0))
+
+
+def deltas_of(experiment, village, base, round_: int, adapter: np.ndarray) -> dict[str, np.ndarray]:
+    """Train a round at every home once more: the same seed, so the same records and the same bits."""
+    recipe, deltas = run_of(experiment).recipe(experiment, base), {}
     for member, villager in village.villagers.items():
         house = villager.house
-        task = training(house, house.account(house.policy().budget), recipe, 0, np.zeros(layout.size, np.float32))
-        deltas.append(task.draw(UnsafeSeededRandomness(unsafe_seed(mixed.seed, member, THIRD_LETTER))))
+        task = training(house, house.account(house.policy().budget), recipe, round_, adapter)
+        drawn = UnsafeSeededRandomness(unsafe_seed(experiment.seed, member, THIRD_LETTER + round_))
+        deltas[member] = task.draw(drawn)
+    return deltas
+
+
+def test_members_of_different_ranks_are_averaged_exactly_in_a_secure_sum(scene, tmp_path):
+    experiment, texts, base = scene
+    mixed = mixed_without_noise(experiment, Half.B, 1)
+    outcome, village = simulate(mixed, texts, base, tmp_path / "village")
+    recipe, layout = run_of(mixed).recipe(mixed, base), layout_for(mixed, base)
+    deltas = deltas_of(mixed, village, base, 0, np.zeros(layout.size, np.float32))
     village.close()
-    for delta, rank in zip(deltas, (1, 2, 4), strict=True):
-        assert set(np.flatnonzero(delta)) <= set(np.flatnonzero(ranks_of(layout) < rank))
-        assert np.count_nonzero(delta) > 0.9 * layout.size * rank / 4
+    held = {m: columns(recipe, m, r, 0) for m, r in zip(sorted(deltas), (1, 2, 4), strict=True)}
+    assert [int(h.sum()) for h in held.values()] == [1, 2, 4]
+    for member, delta in deltas.items():
+        own = held[member][columns_of(layout)]
+        assert not delta[~own].any()
+        assert np.count_nonzero(delta) > 0.9 * own.sum()
+    counts = np.sum(list(held.values()), axis=0)
     for slot in layout.slots:
         a = layout.frozen(slot).astype(np.float64)
-        own = [layout.split(d)[slot.name].astype(np.float64) @ a for d in deltas]
-        error = layout.split(outcome.adapter)[slot.name].astype(np.float64) @ a - np.mean(own, axis=0)
-        assert np.linalg.norm(error) <= 1e-6 * np.linalg.norm(np.mean(own, axis=0))
+        mean = sum(layout.split(d)[slot.name].astype(np.float64) / counts @ a for d in deltas.values())
+        error = layout.split(outcome.adapter)[slot.name].astype(np.float64) @ a - mean
+        assert np.linalg.norm(error) <= 1e-6 * np.linalg.norm(mean)
+
+
+def test_by_turns_the_rows_of_every_a_are_averaged_over_those_who_trained_them(scene, tmp_path):
+    experiment, texts, base = scene
+    mixed = mixed_without_noise(experiment, Half.ALTERNATE, 2)
+    outcome, village = simulate(mixed, texts, base, tmp_path / "two")
+    recipe, layout = run_of(mixed).recipe(mixed, base), layout_for(mixed, base)
+    first = outcome.adapter.copy()
+    first[layout.b_entries :] = 0  # after the round of the B's
+    deltas = deltas_of(mixed, village, base, 1, first)
+    village.close()
+    held = np.array([columns(recipe, m, r, 1) for m, r in zip(sorted(deltas), (1, 2, 4), strict=True)])
+    counts = held.sum(axis=0)[columns_of(layout)[layout.b_entries :]]
+    total = np.sum([deltas[m].astype(np.float64) for m in sorted(deltas)], axis=0)
+    found = outcome.adapter[layout.b_entries :]
+    assert np.linalg.norm(found - total / counts) <= 1e-6 * np.linalg.norm(found)
+    assert np.linalg.norm(found - total / 3) > 0.1 * np.linalg.norm(found)
 
 
 def test_a_smaller_rank_costs_its_home_what_a_full_one_costs_and_has_noise_within_it_alone(scene, tmp_path):
@@ -117,10 +155,30 @@ def test_a_smaller_rank_costs_its_home_what_a_full_one_costs_and_has_noise_withi
     outcome, village = simulate(mixed, texts, base, tmp_path / "village")
     spent = {v.statement.spent.epsilon for v in village.villagers.values()}
     village.close()
-    beyond = ranks_of(layout_for(mixed, base)) >= 1
-    assert not outcome.adapter[beyond].any()
-    assert np.count_nonzero(outcome.adapter[~beyond]) == np.count_nonzero(~beyond)
+    recipe, layout = run_of(mixed).recipe(mixed, base), layout_for(mixed, base)
+    held = np.any([columns(recipe, m, 1, 0) for m in village.members], axis=0)[columns_of(layout)]
+    assert 0 < held.sum() < held.size
+    assert not outcome.adapter[~held].any()
+    assert np.count_nonzero(outcome.adapter[held]) == held.sum()
     assert all(7.5 < epsilon <= 8 for epsilon in spent)
+
+
+def test_the_sum_over_a_column_has_all_the_noise_for_whole_members_however_few_train_it(scene, tmp_path):
+    experiment, texts, base = scene
+    whole = rounds(of_ranks(experiment, 1, 2, None), 1)
+    whole = replace(whole, privacy=replace(whole.privacy, unit=type(whole.privacy.unit).MEMBER))
+    outcome, village = simulate(whole, texts, base, tmp_path / "village")
+    statements = [v.statement for v in village.villagers.values()]
+    village.close()
+    recipe, layout = run_of(whole).recipe(whole, base), layout_for(whole, base)
+    counts = np.sum([columns(recipe, m, r, 0) for m, r in zip(village.members, (1, 2, 4), strict=True)], axis=0)
+    assert len(set(counts)) > 1
+    # Two of three are taken to be honest: three add sqrt(3/2) of the noise that two need, to every column of the sum.
+    expected = recipe.noise_multiplier * recipe.clipping_norm * np.sqrt(3 / 2)
+    for column, count in enumerate(counts):
+        found = outcome.adapter[columns_of(layout) == column].astype(np.float64) * count
+        assert np.std(found) == pytest.approx(expected, rel=4 / np.sqrt(2 * found.size))
+    assert all(7.9 < s.spent.epsilon <= 8 for s in statements)
 
 
 def test_fedproxs_pull_is_that_of_the_formula_and_costs_nothing(scene, tmp_path):
@@ -155,28 +213,50 @@ def middle(scene, tmp_path) -> np.ndarray:
     return np.mean(np.array(found, np.float64), axis=0)
 
 
-@pytest.mark.parametrize("half_a", [False, True])
-def test_what_is_within_a_rank_are_first_columns_of_every_b_and_first_rows_of_every_a(scene, half_a):
+@dataclass
+class Small:
+    """A house, as far as what it trains goes."""
+
+    member: str
+    most_rank: int | None
+
+
+@pytest.mark.parametrize("half", [Half.B, Half.BOTH])
+def test_a_home_of_a_smaller_rank_trains_its_columns_of_every_b_and_rows_of_every_a(scene, half):
     experiment, _, base = scene
-    layout = replace(layout_for(of_ranks(experiment, None, None, None), base), half_a=half_a)
-    entries, where = within_rank(layout, slice(0, layout.size), 3)
+    four = of_ranks(experiment, None, None, None)
+    four = replace(four, lora=replace(four.lora, half=half))
+    layout = layout_for(four, base)
+    recipe = run_of(four).recipe(four, base)
+    entries, where = trained_here(Small("ash", 3), recipe, layout, 1)
     vector = np.zeros(layout.size, np.float32)
     vector[entries] = 1
     assert np.array_equal(where, vector == 1)
+    held = columns(recipe, "ash", 3, 1)
     for b in layout.split(vector).values():
-        assert b[:, :3].all()
-        assert not b[:, 3:].any()
+        assert b[:, held].all()
+        assert not b[:, ~held].any()
     for a in layout.split_a(vector).values():
-        assert a[:3].all()
-        assert not a[3:].any()
+        assert a[held].all()
+        assert not a[~held].any()
 
 
 def test_a_round_that_chose_nothing_within_a_homes_rank_is_refused(scene):
     experiment, _, base = scene
-    layout = layout_for(of_ranks(experiment, None, None, None), base)
-    with pytest.raises(PeerError, match="nothing within"):
-        within_rank(layout, np.flatnonzero(ranks_of(layout) == 3), 3)
-    assert within_rank(layout, slice(0, 9), 4) == (slice(0, 9), None)
+    four = of_ranks(experiment, None, None, None)
+    few = replace(four, training=replace(four.training, share=1e-9))  # one entry: of one column
+    layout, recipe = layout_for(few, base), run_of(few).recipe(few, base)
+    column = columns_of(layout)[recipe.chosen(0)][0]
+    homes = [Small(f"home {n}", 1) for n in range(40)]
+    without = [h for h in homes if not columns(recipe, h.member, 1, 0)[column]]
+    assert 0 < len(without) < len(homes)
+    for home in homes:
+        if home in without:
+            with pytest.raises(PeerError, match="nothing within"):
+                trained_here(home, recipe, layout, 0)
+        else:
+            assert trained_here(home, recipe, layout, 0)[1].all()
+    assert trained_here(Small("ash", 4), recipe, layout, 0) == (recipe.chosen(0), None)
 
 
 def test_the_coordinators_rule_comes_from_the_experiment(scene, experiment_file, tmp_path):
