@@ -34,6 +34,7 @@ from client.training.running import AS_IT_IS, Running
 from client.training.whole import Whole
 from client.validation import set_apart
 from client.visit import Visit
+from client.wardrobe import Tested, Wardrobe
 from privacy.artefact import Artefact
 from privacy.config import ConfigError
 from privacy.evidence import Evidence
@@ -85,6 +86,8 @@ class House:
     `validation` is the share of records that no training sees.
     `left_out` documents had nothing to train on, or too much for a record, when they were last made into records: the
     operator's to know, and nobody else's. `running` says how the model is run when it trains.
+    `wardrobe` holds the base model with the matrices that are in it: the home's own, unless it works in turn with
+    others.
     """
 
     member: MemberId
@@ -109,15 +112,18 @@ class House:
     expert: ExpertSettings | None = None
     dial: Callable[[str, bytes, int], None] = no_stream
     mouth: Mouth | None = None
+    wardrobe: Wardrobe = field(default=None, repr=False)  # type: ignore[assignment]  # made of `base`, below
     whole: Whole | None = field(default=None, init=False, repr=False)
     shared: tuple[Shape, NDArray[np.float32]] | None = field(default=None, init=False, repr=False)
     left_out: int | None = field(default=None, init=False, repr=False)
     answered: Answered = field(default_factory=Answered, init=False, repr=False)
     _fitted: tuple[tuple[object, ...], Fitted] | None = field(default=None, init=False, repr=False)
-    _apart: set[tuple[Objective, float]] = field(default_factory=set, init=False, repr=False)
     _known: tuple[object, tuple[str, ...]] | None = field(default=None, init=False, repr=False)
-    _dressed: Adapted | None = field(default=None, init=False, repr=False)
     _experts: HomeExperts | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.wardrobe is None or self.wardrobe.base is not self.base:
+            self.wardrobe = Wardrobe(self.base)
 
     def open(self, occasion: Occasion) -> "Visit":
         """Return what a letter may use. Raises: LevelForbidden for a seed that the policy does not allow."""
@@ -155,15 +161,16 @@ class House:
         """
         adapter = (recipe.layout, recipe.base, recipe.record_tokens, recipe.length, recipe.rank, recipe.alpha)
         key = (*adapter, recipe.objective, recipe.unit, self.edition())
-        if self._fitted is not None and self._fitted[0] == key:
-            self._require_isolation(self._fitted[1].adapted, recipe)
-            return self._fitted[1]
+        known = self._fitted[1] if self._fitted is not None and self._fitted[0] == key else None
+        if known is not None and known.adapted is self.wardrobe.worn:
+            self._require_isolation(known.adapted, recipe)
+            return known
         adapted = self._adapt(recipe)
         try:
             self._require_isolation(adapted, recipe)
-            fitted = Fitted(adapted, *self.records(recipe))
+            fitted = replace(known, adapted=adapted) if known else Fitted(adapted, *self.records(recipe))
         except BaseException:
-            adapted.remove()
+            self._undress()
             raise
         self._fitted = key, fitted
         return fitted
@@ -191,17 +198,10 @@ class House:
 
     def dress(self, artefact: Artefact | None) -> None:
         """Put this adapter alone into the base model, or none. Raises: ConfigError for one that does not fit."""
-        if artefact is None:
-            for adapted in self._worn():
-                adapted.set(np.zeros(adapted.layout.size, np.float32))
-            return
-        layout = layout_from(artefact.shape)
-        fitting = [adapted for adapted in self._worn() if adapted.layout == layout]
-        if not fitting:
-            self._undress()
-            self._dressed = Adapted(self.base, layout)
-            fitting = [self._dressed]
-        fitting[0].set(artefact.values)
+        if artefact is not None:
+            self.wardrobe.wear(layout_from(artefact.shape)).set(artefact.values)
+        elif (worn := self.wardrobe.worn) is not None:
+            worn.set(np.zeros(worn.layout.size, np.float32))
 
     def rest(self) -> None:
         """Train the personal adapter on the shared one that was last heard of, if there is anything new."""
@@ -223,13 +223,14 @@ class House:
         Before the gate: a model on which clipping bounds nothing must cost no budget.
         """
         beta = recipe.beta if isinstance(recipe, Recipe) else 1.0
-        if (recipe.objective, beta) in self._apart:
+        test = Tested(recipe.objective, beta, recipe.record_tokens, self.running)
+        if test in self.wardrobe.tested:
             return
         zeros = np.zeros(recipe.length)
         clipper = Clipper(adapted, None, 1, loss_of(recipe.objective, beta, zeros), running=self.running)
         paired = recipe.objective is Objective.PREFERENCE
         clipper.check_isolation(zeros, recipe.record_tokens, paired=paired)
-        self._apart.add((recipe.objective, beta))
+        self.wardrobe.tested.add(test)
 
     def _adapt(self, recipe: Shape) -> Adapted:
         if recipe.base != self.base.digest:
@@ -239,20 +240,12 @@ class House:
         layout = self._layout(recipe)
         if recipe.rank > max(min(slot.outputs, slot.inputs) for slot in layout.slots):
             raise PeerError("a rank above every width it could serve")  # its matrices would fill the memory
-        self._undress()
-        self._apart.clear()  # another adapter, another test
-        return Adapted(self.base, layout)
-
-    def _worn(self) -> list[Adapted]:
-        """Return the matrices that are in the base model now: a recipe's, or an expert's."""
-        fitted = [] if self._fitted is None else [self._fitted[1].adapted]
-        return fitted if self._dressed is None else [*fitted, self._dressed]
+        return self.wardrobe.wear(layout)
 
     def _undress(self) -> None:
         """Take all matrices out of the base model."""
-        for adapted in self._worn():
-            adapted.remove()
-        self._fitted = self._dressed = None
+        self.wardrobe.take_off()
+        self._fitted = None
 
     def _layout(self, recipe: Shape) -> Layout:
         """Return the layout that the recipe names by its digest: of B's alone, or of A's too. Raises: PeerError."""

@@ -65,17 +65,37 @@ class Ledger:
     """
 
     def __init__(self, file: Path, *, durable: bool = True, clock: Clock = time.time) -> None:
-        self._file = file
-        self._writer = Writer(file, connect(file, durable=durable), clock, self._committed)
-        self._reader = connect(file, reading=True)
+        self._file, self._durable, self._closed = file, durable, False
+        self._writer = Writer(file, self._connect, clock, self._committed)
+        self._reader: sqlite3.Connection | None = self._connect(reading=True)
         self._reading = threading.Lock()
         self._priced_before: set[tuple[Account, str]] = set()
         self._decider = Decider(self._reader, clock)
 
+    def rest(self) -> None:
+        """Close the file until it is next used: who has many ledgers holds few open. All charges are on disk."""
+        with self._reading:
+            reader, self._reader = self._reader, None
+            if reader is not None:
+                reader.close()
+        self._writer.rest()
+
     def close(self) -> None:
-        """Close the file; what was charged is on disk already."""
-        self._reader.close()
-        self._writer.db.close()
+        """Close the file for good; what was charged is on disk already."""
+        self._closed = True
+        self.rest()
+
+    def _connect(self, *, reading: bool = False) -> sqlite3.Connection:
+        if self._closed:
+            raise LedgerUnavailable(f"{self._file.name}: closed")
+        return connect(self._file, durable=self._durable, reading=reading)
+
+    def _awake(self) -> sqlite3.Connection:
+        """Return the reading connection, opened anew after a rest. The caller holds its lock."""
+        if self._reader is None:
+            self._reader = self._connect(reading=True)
+            self._decider.reopened(self._reader)
+        return self._reader
 
     def charge(self, account: Account, event: DpEvent, occasion: Occasion, limits: Limits = NO_LIMITS) -> Receipt:
         """Write the charge durably and return its receipt; the noise may be drawn only then.
@@ -144,6 +164,7 @@ class Ledger:
         """
         with self._reading:
             try:
+                self._awake()
                 return self._decider.decide(account, event, limits, (partner, level.value, collaboration))
             except (sqlite3.Error, OSError) as broken:
                 raise LedgerUnavailable(f"{self._file.name}: {type(broken).__name__}") from None
@@ -264,7 +285,7 @@ class Ledger:
         Whatever name they come under. Of a document a keyed fingerprint of 16 bytes is kept, and nothing else.
         """
         with _failing(self._file):
-            db = connect(self._file)
+            db = self._connect()
             try:
                 return fingerprint.recognise(db, name, documents)
             finally:
@@ -326,11 +347,12 @@ class Ledger:
     def _read(self) -> Iterator[sqlite3.Connection]:
         """Lend the reading connection: all that is read within is of one moment."""
         with self._reading, _failing(self._file):
-            self._reader.execute("BEGIN")
+            db = self._awake()
+            db.execute("BEGIN")
             try:
-                yield self._reader
+                yield db
             finally:
-                self._reader.execute("COMMIT")
+                db.execute("COMMIT")
 
 
 @contextmanager

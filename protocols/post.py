@@ -14,7 +14,7 @@ accepted number is refused.
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -120,11 +120,12 @@ class Outbox:
         strangers = set(bodies) - set(self.keys)
         if strangers:
             raise LocalError(f"{len(strangers)} members have no key in this session")
-        sealed = {m: seal(self._letter(m, body), self.identity) for m, body in bodies.items()}
-        replies = self.road(sealed)  # a receipt is sent until the next answer is there: it may have been lost
+        letters = Letters(bodies, self._blank(), dict(self._taken), self.identity)
+        replies = dict(self.road(letters))  # a receipt is sent until the next answer is there: it may have been lost
         number, self.number = self.number, self.number + 1
         answers: dict[MemberId, bytes] = {}
-        for member, reply in replies.items():
+        for member in list(replies):
+            reply = replies.pop(member)  # each is dropped when it is read
             if member in bodies:
                 try:
                     answers[member] = self._open(member, number, reply)
@@ -143,19 +144,10 @@ class Outbox:
         signed = self.identity.sign(TAKEN, taken_bytes(self.session, number, member, answer))
         return Taken(number, answer, signed)
 
-    def _letter(self, member: MemberId, body: bytes) -> Letter:
-        everyone, taken = tuple(sorted(self.keys)), self._taken.get(member)
-        return Letter(
-            self.session,
-            self.collaboration,
-            self.number,
-            self.name,
-            member,
-            everyone,
-            body,
-            self.purpose,
-            taken,
-        )
+    def _blank(self) -> Letter:
+        """Return what all letters of this trip have in common."""
+        everyone = tuple(sorted(self.keys))
+        return Letter(self.session, self.collaboration, self.number, self.name, "", everyone, b"", self.purpose)
 
     def _open(self, member: MemberId, number: int, reply: bytes) -> bytes:
         letter = unseal(reply, self.keys[member])
@@ -163,6 +155,29 @@ class Outbox:
         if (letter.session, letter.collaboration, letter.number, letter.sender, letter.recipient) != expected:
             raise PeerError("an answer to another letter")
         return letter.body
+
+
+@dataclass(frozen=True, slots=True)
+class Letters(Mapping[MemberId, bytes]):
+    """Map each member to its sealed letter, made when it is looked up, the same each time; none of them is held.
+
+    A letter is `blank`, addressed to the member, with its body and the receipt for its last answer.
+    """
+
+    bodies: Mapping[MemberId, bytes] = field(repr=False)
+    blank: Letter
+    taken: Mapping[MemberId, Taken] = field(repr=False)
+    identity: Identity
+
+    def __getitem__(self, member: MemberId) -> bytes:
+        letter = replace(self.blank, recipient=member, body=self.bodies[member], taken=self.taken.get(member))
+        return seal(letter, self.identity)
+
+    def __iter__(self) -> Iterator[MemberId]:
+        return iter(self.bodies)
+
+    def __len__(self) -> int:
+        return len(self.bodies)
 
 
 @dataclass(frozen=True, slots=True)

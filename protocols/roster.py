@@ -4,7 +4,7 @@ import hashlib
 import re
 import tomllib
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ _NAME_RULE = "expected names of lower-case letters, digits and hyphens, at most 
 class Roster:
     """Hold the members of one consortium and their keys; order does not matter, duplicates are refused.
 
+    `digest` is 64 hex characters that change with every name and every key.
     Trusts:  whoever approves it. Compare `digest` over a channel that the coordinator does not control.
     """
 
     keys: tuple[tuple[MemberId, PublicKey], ...]
+    digest: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = [m for m, _ in self.keys]
@@ -33,7 +35,10 @@ class Roster:
             raise ValueError(_NAME_RULE)
         if len(set(names)) < len(names) or len({k.raw for _, k in self.keys}) < len(names):
             raise ValueError("a member or a key stands twice in the roster")
-        object.__setattr__(self, "keys", tuple(sorted(self.keys, key=lambda entry: entry[0])))
+        ordered = tuple(sorted(self.keys, key=lambda entry: entry[0]))
+        lines = "".join(f"{member}\t{key}\n" for member, key in ordered)
+        object.__setattr__(self, "keys", ordered)
+        object.__setattr__(self, "digest", hashlib.sha256(b"parley/v1/roster\0" + lines.encode()).hexdigest())
 
     @classmethod
     def load(cls, file: Path) -> "Roster":
@@ -83,12 +88,6 @@ class Roster:
     def members(self) -> tuple[MemberId, ...]:
         """Return the names in order."""
         return tuple(m for m, _ in self.keys)
-
-    @property
-    def digest(self) -> str:
-        """Return 64 hex characters that change with every name and every key."""
-        lines = "".join(f"{member}\t{key}\n" for member, key in self.keys)
-        return hashlib.sha256(b"parley/v1/roster\0" + lines.encode()).hexdigest()
 
     @property
     def spoken(self) -> str:

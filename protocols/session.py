@@ -7,7 +7,7 @@
 One yield is one round trip. A member that is silent, late or sends garbage is missing from the answers.
 """
 
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NewType, Protocol, TypeVar
 
 from protocols.faults import LocalError, WireError
@@ -45,7 +45,7 @@ def drive(coordinator: Coordinator[R], carrier: Carrier, wire: Wire) -> R:
     try:
         asks = next(coordinator)
         while True:
-            replies = carrier(_encode(asks, wire))
+            replies = dict(carrier(Encoded(asks, wire)))
             asks = coordinator.send(_decode(replies, asks, wire))
     except StopIteration as end:
         result: R = end.value
@@ -59,7 +59,7 @@ async def adrive(coordinator: Coordinator[R], carrier: AsyncCarrier, wire: Wire)
     try:
         asks = next(coordinator)
         while True:
-            replies = await carrier(_encode(asks, wire))
+            replies = dict(await carrier(Encoded(asks, wire)))
             asks = coordinator.send(_decode(replies, asks, wire))
     except StopIteration as end:
         result: R = end.value
@@ -68,21 +68,37 @@ async def adrive(coordinator: Coordinator[R], carrier: AsyncCarrier, wire: Wire)
         coordinator.close()
 
 
-def _encode(asks: Asks, wire: Wire) -> dict[MemberId, bytes]:
-    """Encode every ask; the same ask to many members (the usual case) is encoded once."""
-    if not asks:
-        raise LocalError("a coordinator must ask somebody")
-    done: dict[int, bytes] = {}
-    for ask in asks.values():
-        if id(ask) not in done:
-            done[id(ask)] = wire.encode(ask)
-    return {m: done[id(ask)] for m, ask in asks.items()}
+class Encoded(Mapping[MemberId, bytes]):
+    """Map each member to its encoded ask, made when it is looked up: all of them at once are a member's bytes times
+    the members. The same ask to many (the usual case) is encoded once.
+
+    Raises: LocalError if there is no ask, or, at the look-up, for an ask that is not in the vocabulary.
+    """
+
+    def __init__(self, asks: Asks, wire: Wire) -> None:
+        if not asks:
+            raise LocalError("a coordinator must ask somebody")
+        self._asks, self._wire = asks, wire
+        self._last: tuple[Message, bytes] | None = None
+
+    def __getitem__(self, member: MemberId) -> bytes:
+        ask = self._asks[member]
+        if self._last is None or self._last[0] is not ask:
+            self._last = ask, self._wire.encode(ask)
+        return self._last[1]
+
+    def __iter__(self) -> Iterator[MemberId]:
+        return iter(self._asks)
+
+    def __len__(self) -> int:
+        return len(self._asks)
 
 
-def _decode(replies: Mapping[MemberId, bytes], asks: Asks, wire: Wire) -> dict[MemberId, Message]:
-    """Decode what came from those who were asked; garbage counts as silence."""
+def _decode(replies: dict[MemberId, bytes], asks: Asks, wire: Wire) -> dict[MemberId, Message]:
+    """Decode what came from those who were asked, and drop each reply that is read; garbage counts as silence."""
     answers: dict[MemberId, Message] = {}
-    for member, data in replies.items():
+    for member in list(replies):
+        data = replies.pop(member)
         if member in asks:
             try:
                 answers[member] = wire.decode(data)

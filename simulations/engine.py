@@ -72,7 +72,8 @@ def settle(experiment: Experiment, texts: Mapping[str, Texts], base: Base, folde
     if isinstance(run, Prepares):
         try:
             for member, villager in village.villagers.items():
-                run.prepare(experiment, villager.house, folder / member / "adapters")
+                with villager.turns.of(villager.house.ledger):
+                    run.prepare(experiment, villager.house, folder / member / "adapters")
         except BaseException:
             village.close()
             raise

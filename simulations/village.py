@@ -4,8 +4,12 @@ What a village runs is what an organisation runs, but for the walls between the 
 """
 
 import copy
+import hashlib
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from client.declared import declare
 from client.documents import Document
 from client.home import House
 from client.model import Base
+from client.wardrobe import Wardrobe
 from privacy.ledger import Ledger, Statement
 from privacy.policy import Budget, Permission, Policy
 from privacy.units import Level, Relation, Unit
@@ -20,7 +25,7 @@ from protocols import stream
 from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
 from protocols.keys import Identity, PublicKey
-from protocols.post import Deliver, Mailbox, MemoryShelf, Outbox
+from protocols.post import Deliver, Mailbox, MemoryShelf, Outbox, Shelved
 from protocols.roster import Roster
 from protocols.secure_sum.sums import Sums
 from protocols.session import Carrier, MemberId
@@ -28,29 +33,55 @@ from server.orders import Road
 from simulations.experiment import Experiment
 
 Texts = Sequence[str | Document]
+_LONG, _IN_A_FILE = 2**16, b"in a file"  # an answer's bytes; no answer is shorter than its signature
+_MOST_AWAKE = 32  # ledgers that are open: each takes half a megabyte, and six of the files that a process may open
+
+
+@dataclass
+class Turns:
+    """Let one member of a village work at a time, and close the ledgers of those that worked longest ago."""
+
+    _one: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _awake: OrderedDict[int, Ledger] = field(default_factory=OrderedDict, repr=False)
+
+    @contextmanager
+    def of(self, ledger: Ledger) -> Iterator[None]:
+        """Let the owner of `ledger` work within, when nobody else does."""
+        with self._one:
+            self._awake[id(ledger)] = ledger
+            self._awake.move_to_end(id(ledger))
+            while len(self._awake) > _MOST_AWAKE:
+                self._awake.popitem(last=False)[1].rest()
+            yield
 
 
 @dataclass
 class Villager:
-    """Be one member: its house, its identity, its mailbox, and how many bytes its letters had."""
+    """Be one member: its house, its identity, its mailbox, and how many bytes its letters had.
+
+    It works when it is its turn: members share one model in memory, and few of them keep their ledgers open.
+    """
 
     house: House
     identity: Identity
     mailbox: Mailbox
+    turns: Turns = field(default_factory=Turns)
     bytes_received: int = 0
     bytes_sent: int = 0
 
     def deliver(self, sealed: bytes) -> bytes:
         """Answer a letter, and count the bytes both ways."""
-        self.bytes_received += len(sealed)
-        answer = self.mailbox.deliver(sealed)
-        self.bytes_sent += len(answer)
-        return answer
+        with self.turns.of(self.house.ledger):
+            self.bytes_received += len(sealed)
+            answer = self.mailbox.deliver(sealed)
+            self.bytes_sent += len(answer)
+            return answer
 
     @property
     def statement(self) -> Statement:
         """Return what the member's ledger says of its data."""
-        return self.house.ledger.statement(self.house.account(self.house.policy().budget))
+        with self.turns.of(self.house.ledger):
+            return self.house.ledger.statement(self.house.account(self.house.policy().budget))
 
 
 @dataclass
@@ -91,33 +122,61 @@ def raise_village(
 ) -> Village:
     """Build a member for every entry of `texts` (name -> training documents), with fresh ledgers in `folder`.
 
-    Each member's policy allows exactly what the experiment asks for, `orders` being those of the plan. Each gets
-    modules of its own, since training writes adapters into them, on the frozen weights of `base`: a thousand members
-    take little more memory than their own data.
+    Each member's policy allows exactly what the experiment asks for, `orders` being those of the plan. They work in
+    turn on one model, whose modules are not those of `base`, since training writes adapters into them, but whose
+    weights are: a thousand members take little more memory than their own data.
     """
     coordinator = Identity.generate()
     policy = policy_for(experiment, str(coordinator.public), orders)
-    houses = {}
+    houses, wardrobe = {}, Wardrobe(_of_its_own(base))
     for member in map(MemberId, sorted(texts)):
         (folder / member).mkdir(parents=True)
         ledger = Ledger(folder / member / "ledger.db", durable=False)
-        houses[member] = house = _house(experiment, member, texts[member], base, policy, ledger)
+        houses[member] = house = _house(experiment, member, texts[member], wardrobe, policy, ledger)
+        ledger.rest()
         house.most_rank = next((m.rank for m in experiment.members if m.name == member), None)
-    return moved_in(houses, coordinator)
+    return moved_in(houses, coordinator, folder)
 
 
-def moved_in(houses: Mapping[MemberId, House], coordinator: Identity) -> Village:
-    """Give each house a mailbox for the coordinator's letters, and all of them one roster."""
+def moved_in(houses: Mapping[MemberId, House], coordinator: Identity, folder: Path) -> Village:
+    """Give each house a mailbox for the coordinator's letters, kept in its own folder, and all of them one roster."""
     identities = {member: Identity.generate() for member in houses}
     roster, villagers = Roster(tuple((m, i.public) for m, i in identities.items())), {}
+    turns = Turns()
     for member, house in houses.items():
         identity = identities[member]
         house.roster, house.sums = lambda: roster, Sums(identity, time.time)
-        mailbox = Mailbox(
-            member, identity, coordinator.public, CATALOG, house.open, MemoryShelf(), house.evidence(identity)
-        )
-        villagers[member] = Villager(house, identity, mailbox)
+        shelf = LeanShelf(folder=folder / member)
+        mailbox = Mailbox(member, identity, coordinator.public, CATALOG, house.open, shelf, house.evidence(identity))
+        villagers[member] = Villager(house, identity, mailbox, turns)
     return Village(villagers, coordinator)
+
+
+@dataclass
+class LeanShelf(MemoryShelf):
+    """Keep sessions as long as the process lives, and their long answers in a file of `folder`.
+
+    An answer is read again only if its letter comes again; a thousand members' would fill the memory in between.
+    """
+
+    folder: Path = field(kw_only=True)
+
+    def fetch(self, session: str) -> Shelved | None:
+        """Return what is kept of `session`."""
+        shelved = super().fetch(session)
+        if shelved is None or shelved.answer != _IN_A_FILE:
+            return shelved
+        return replace(shelved, answer=self._file(session).read_bytes())
+
+    def keep(self, session: str, shelved: Shelved) -> None:
+        """Replace what is kept of `session`."""
+        if shelved.answer is not None and len(shelved.answer) > _LONG:
+            self._file(session).write_bytes(shelved.answer)
+            shelved = replace(shelved, answer=_IN_A_FILE)
+        super().keep(session, shelved)
+
+    def _file(self, session: str) -> Path:
+        return self.folder / f"{hashlib.sha256(session.encode()).hexdigest()[:32]}.answer"
 
 
 def data_of(member: str) -> str:
@@ -157,13 +216,14 @@ def policy_for(experiment: Experiment, partner: str, orders: tuple[float, ...] =
 
 
 def _house(
-    experiment: Experiment, member: MemberId, texts: Texts, base: Base, policy: Policy, ledger: Ledger
+    experiment: Experiment, member: MemberId, texts: Texts, wardrobe: Wardrobe, policy: Policy, ledger: Ledger
 ) -> House:
     return House(
         member=member,
-        base=_of_its_own(base),
+        base=wardrobe.base,
+        wardrobe=wardrobe,
         documents=lambda: texts,
-        declared=declare(texts, base.tokenizer),
+        declared=declare(texts, wardrobe.base.tokenizer),
         policy=lambda: policy,
         ledger=ledger,
         dataset=data_of(member),

@@ -147,15 +147,27 @@ class _Ticket(Generic[T]):
 class Writer:
     """Run jobs, each wholly or not at all, durable when `run` returns.
 
-    `committed` is told from how many lines to how many, and what totals became.
+    `connect` opens the file, at once and after each `rest`. `committed` is told from how many lines to how many, and
+    what totals became. Raises: LedgerUnavailable.
     """
 
     file: Path
-    db: sqlite3.Connection
+    connect: Callable[[], sqlite3.Connection]
     clock: Clock
     committed: Callable[[int, int, list[object]], None]
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _waiting: "deque[_Ticket[Any]]" = field(default_factory=deque)
+    _db: sqlite3.Connection | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._db = self.connect()
+
+    def rest(self) -> None:
+        """Close the file until the next job, after those that wait."""
+        with self._lock:
+            db, self._db = self._db, None
+            if db is not None:
+                db.close()
 
     def run(self, job: Callable[[Book], T]) -> T:
         """Return what the job returned, once it is on disk. Raises: what the job raised; LedgerUnavailable."""
@@ -184,17 +196,20 @@ class Writer:
                 ticket.done = True
 
     def _commit(self, batch: "list[_Ticket[Any]]") -> None:
-        self.db.execute("BEGIN IMMEDIATE")
+        if self._db is None:
+            self._db = self.connect()
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
         try:
-            book = Book(self.db, self.clock())
+            book = Book(db, self.clock())
             was = book.seq
             for ticket in batch:
                 ticket.run(book)
             if book.seq != was:
                 book.save()
-            self.db.execute("COMMIT")
+            db.execute("COMMIT")
             self.committed(was, book.seq, book.changes)
         except BaseException:
-            if self.db.in_transaction:
-                self.db.execute("ROLLBACK")
+            if db.in_transaction:
+                db.execute("ROLLBACK")
             raise

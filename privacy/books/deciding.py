@@ -90,6 +90,10 @@ class Decider:
             fits = all(self._fits(one, event, limits, whose) for one in seen)
         return Decision(fits, first.now, after, held.epsilon)
 
+    def reopened(self, db: sqlite3.Connection) -> None:
+        """Use another connection to the file: what is remembered holds if the file has as many lines as it had."""
+        self.db, self._version = db, -1
+
     def learn(self, was: int, now: int, changes: Sequence[object]) -> None:
         """Take over what a transaction changed, if nobody wrote between it and what is remembered here."""
         if self._seq != was:

@@ -44,9 +44,9 @@ class MemoryRoad:
     def __call__(self, letters: Mapping[MemberId, bytes]) -> dict[MemberId, bytes]:
         """Deliver one letter to each member and return the replies that survived."""
         trip, self.trip = self.trip, self.trip + 1
-        one = [(trip, m, letter) for m, letter in letters.items()]
-        carried = self.pool.map(self._carry, one) if self.pool else map(self._carry, one)
-        return {m: reply for (_, m, _), reply in zip(one, carried, strict=True) if reply is not None}
+        one_by_one = ((trip, m, letter) for m, letter in letters.items())  # none is held longer than it takes
+        carried = self.pool.map(self._carry, one_by_one) if self.pool else map(self._carry, one_by_one)
+        return {m: reply for m, reply in zip(letters, carried, strict=True) if reply is not None}
 
     def _carry(self, one: tuple[int, MemberId, bytes]) -> bytes | None:
         trip, member, letter = one

@@ -23,6 +23,7 @@ Cites:   Bonawitz et al. 2017, figure 4 (the consistency round is its round 3); 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,11 @@ from protocols.secure_sum.boxes import LIMBS, Limbs, deal, derived_share, open_b
 from protocols.secure_sum.layout import Layout, layout_of
 from protocols.secure_sum.masks import add_masks, in_place, pack
 from protocols.secure_sum.messages import Agree, Agreed, Request, Reveal, Revealed, Upload, agreement, label
-from protocols.secure_sum.session import Pair, Ready, Signer, mac, verify
+from protocols.secure_sum.pairs import Pair, mac
+from protocols.secure_sum.session import Ready, Signer, verify
+from protocols.secure_sum.shared import shared
 from protocols.secure_sum.terms import Mode
+from protocols.session import MemberId
 
 _AGREE = label("agreement")
 _SIGNATURE = 64
@@ -73,7 +77,8 @@ class Begun:
             raise LocalError("values of another shape than the request's")
         words = in_place(values, spec.bits)
         me, near = self.ready.place.me, layout.neighbours[self.ready.place.me]
-        seeds = {peer: self._seed(self.ready.pairs[peer]) for peer in near}
+        pairs = {peer: self.ready.pairs[peer] for peer in near}
+        seeds = {peer: self._seed(pair) for peer, pair in pairs.items()}
         keys = [(sign(me, peer), _key(seed)) for peer, seed in seeds.items()]
         commitments = b"".join(commitment(seed) for seed in seeds.values())
         number = self.request.number
@@ -84,7 +89,6 @@ class Begun:
         add_masks(words, [*keys, (1, _key(own))], threads)
         secrets = np.stack([own, *(np.asarray(s) for s in seeds.values())])
         mine = os.urandom(32)  # my own share is derived from, or sealed with, what nobody else has
-        pairs = self.ready.pairs
         dealt = deal(layout.dealing(me), secrets, self.ctx, lambda h: mine if h == me else pairs[h].sealing)
         upload = Upload(number, pack(words, spec.bits), commitments, commitment(own), dealt.boxes)
         return Uploaded(self.ready, self.request, self.ctx, upload.digest(self.ctx), dealt.own), upload
@@ -112,6 +116,7 @@ def begin(ready: Ready, request: Request, expected: Expected, now: float) -> Beg
         raise PeerError("words of another width, or sized for another crowd")
     _check_crowd(ready, request)
     _check_attempt(ready, request)
+    request = replace(request, members=shared(request.members))
     layout_of(request, ready.terms)  # above 128 members not every crowd has one
     after = replace(
         ready, number=request.number, query=request.query, attempt=request.attempt, queried=request.members
@@ -125,7 +130,7 @@ def _check_crowd(ready: Ready, request: Request) -> None:
         raise PeerError("members out of order, or one twice")
     if ready.place.me not in members:
         raise PeerError("a sum without me")
-    strangers = set(members) - set(ready.pairs) - {ready.place.me}
+    strangers = set(members).difference(ready.pairs, {ready.place.me})
     if strangers:
         raise PeerError(f"{len(strangers)} members have not proved that they saw the same announcements")
     if len(members) < terms.smallest_crowd:
@@ -177,8 +182,8 @@ class Uploaded:
         least = max(terms.smallest_crowd, terms.threshold(len(members)))
         if len(ask.survivors) < least:
             raise CrowdTooSmall(f"{len(ask.survivors)} of {len(members)} members are in the sum, {least} needed")
-        signed = agreement(self.ctx, ask.survivors, ask.digests)
-        stage = Consenting(self.ready, self.request, self.ctx, ask.survivors, signed, self._own)
+        signed = shared(agreement(self.ctx, ask.survivors, ask.digests))
+        stage = Consenting(self.ready, self.request, self.ctx, shared(ask.survivors), signed, self._own)
         return stage, Agreed(ask.number, identity.sign(_AGREE, signed))
 
 
@@ -232,13 +237,14 @@ class Consenting:
         threshold = terms.threshold(len(self.request.members))
         if len(signers) < threshold or len(ask.signatures) != _SIGNATURE * len(signers):
             raise PeerError(f"{len(signers)} signatures, {threshold} needed")
-        good = sum(self._signed_by(s, _nth(ask.signatures, i, _SIGNATURE)) for i, s in enumerate(signers))
+        each = (s for i, s in enumerate(signers) if self._signed_by(s, _nth(ask.signatures, i, _SIGNATURE)))
+        good = sum(1 for _ in islice(each, threshold))  # as many as are needed are looked at
         if good < threshold:  # one bad signature among enough good ones is its author's, and stops nobody
             raise PeerError(f"{good} signatures verify, {threshold} needed")
 
     def _signed_by(self, signer: str, signature: bytes) -> bool:
         try:
-            verify(self.ready.keys[signer], _AGREE, self._signed, signature, signer)
+            verify(self.ready.roster.key(MemberId(signer)), _AGREE, self._signed, signature, signer)
         except PeerError:
             return False
         return True

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from protocols import field as elements
 from protocols import shamir
 from protocols.faults import PeerError
-from protocols.secure_sum.session import mac
+from protocols.secure_sum.pairs import mac
 
 Limbs = NDArray[np.uint16]
 LIMBS = 16

@@ -19,18 +19,17 @@ Trusts:  the approved roster; the security of X25519 or, against whoever records
 
 import hmac
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from privacy.refusal import CrowdTooSmall, RosterNotApproved
-from protocols.faults import PeerError, WireError
+from protocols.faults import LocalError, PeerError
 from protocols.keys import PublicKey
 from protocols.roster import Roster
 from protocols.secure_sum.messages import (
@@ -44,11 +43,14 @@ from protocols.secure_sum.messages import (
     label,
     session_id,
 )
+from protocols.secure_sum.pairs import WIDTH, Pairs, Secrets, mac
+from protocols.secure_sum.shared import decoded, kem_key, shared, verified
 from protocols.secure_sum.terms import Terms
 from protocols.session import MemberId
 
 CLOCK_SKEW_S = 300
 _ANNOUNCE, _SHORT = label("announcement"), 32
+_HALF = 2 * WIDTH
 
 
 class Signer(Protocol):
@@ -66,21 +68,6 @@ class Place:
     coordinator: str
     session: str
     members: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Hold the keys that two members share in one session (32 bytes each)."""
-
-    mask: bytes = field(repr=False)
-    sealing: bytes = field(repr=False)
-    opening: bytes = field(repr=False)
-
-    @classmethod
-    def derive(cls, root: bytes, me: str, peer: str) -> "Pair":
-        """Return the keys at `me`: what it seals to `peer` with, `peer` opens with."""
-        here, there = me.encode(), peer.encode()
-        return cls(mac(root, "mask"), mac(root, "box", here, there), mac(root, "box", there, here))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,27 +92,26 @@ class Announced:
         half, slips = {}, []
         for peer, theirs in announced.items():
             if peer != self.place.me:
-                half[peer] = self._meet(sid, peer, theirs)
-                slips.append(half[peer].slip)
-        keys = {str(m): k for m, k in self.roster.keys if m in announced}
-        ready = Ready(self.place, self.terms, self.roster.digest, sid, self.expires, {}, keys)
-        return Joined(ready, half, self._kem), Acknowledged(tuple(slips))
+                half[peer], slip = self._meet(sid, peer, theirs)
+                slips.append(slip)
+        ready = Ready(self.place, self.terms, self.roster, sid, self.expires, Pairs.none(self.place.me))
+        return Joined(ready, Secrets.of(half, _HALF), self._kem), Acknowledged(tuple(slips))
 
     def _checked(self, introduced: Sequence[Introduced], now: float) -> dict[str, Announcement]:
         """Return the announcements by member, every one of them in order. The roster's keys decide, and no others."""
         if len(introduced) > len(self.place.members):
             raise PeerError("more announcements than members")
         announced: dict[str, Announcement] = {}
-        digest, keys = self.roster.digest, dict(self.roster.keys)
+        keys, invited, terms = dict(self.roster.keys), set(self.place.members), self.terms.digest
         for one in introduced:
-            theirs = _decoded(one)
+            theirs = decoded(one.announcement)
             key = keys.get(MemberId(theirs.member))
-            if key is None or theirs.member not in self.place.members:
+            if key is None or theirs.member not in invited:
                 raise RosterNotApproved("an announcement of a member that is not in the approved roster")
             verify(key, _ANNOUNCE, one.announcement, one.signature, theirs.member)
-            if theirs.roster != digest:
+            if theirs.roster != self.roster.digest:
                 raise RosterNotApproved(f"{theirs.member} has approved another roster")
-            self._check(theirs, now)
+            self._check(theirs, terms, now)
             announced[theirs.member] = theirs
         if list(announced) != sorted(announced) or len(announced) != len(introduced):
             raise PeerError("announcements out of order, or a member twice")
@@ -139,7 +125,7 @@ class Announced:
             raise CrowdTooSmall(f"{len(announced)} members announced, {self.terms.smallest_crowd} needed")
         return announced
 
-    def _check(self, theirs: Announcement, now: float) -> None:
+    def _check(self, theirs: Announcement, terms: bytes, now: float) -> None:
         who = theirs.member
         if (theirs.version, theirs.coordinator, theirs.session) != (
             VERSION,
@@ -147,52 +133,41 @@ class Announced:
             self.place.session,
         ):
             raise PeerError(f"{who} announced itself for another session")
-        if theirs.terms != self.terms.digest:
+        if theirs.terms != terms:
             raise PeerError(f"{who} has been told other terms")
         if not now <= theirs.expires <= now + self.terms.lifetime_s + CLOCK_SKEW_S:
             raise PeerError(f"{who} announced keys that have expired, or that live longer than the terms allow")
         if len(theirs.nonce) != _SHORT:
             raise PeerError(f"{who} announced a nonce of another length")
 
-    def _meet(self, sid: bytes, peer: str, theirs: Announcement) -> "_Half":
-        """Return what can be known of the pair before the peer's slip has come."""
-        me = self.place.me
+    def _meet(self, sid: bytes, peer: str, theirs: Announcement) -> tuple[bytes, Slip]:
+        """Return what can be known of the pair before the peer's slip has come (see `Joined`), and my slip for it."""
+        me, ciphertext = self.place.me, b""
         try:
-            classical = self._exchange.exchange(X25519PublicKey.from_public_bytes(theirs.exchange_key))
-            ciphertext, secret = b"", b""
+            classical = secret = self._exchange.exchange(X25519PublicKey.from_public_bytes(theirs.exchange_key))
             if me < peer:
-                secret, ciphertext = MLKEM768PublicKey.from_public_bytes(theirs.kem_key).encapsulate()
+                encapsulated, ciphertext = kem_key(theirs.kem_key).encapsulate()
+                secret = _root(sid, classical + encapsulated, me, peer, ciphertext)
         except ValueError:  # also for a point of low order, whose secret anybody would know
             raise PeerError(f"{peer} announced a key that is none") from None
         proof_key = mac(classical, "proof", sid)
-        return _Half(classical, secret, proof_key, Slip(peer, _proof(proof_key, me, peer, ciphertext), ciphertext))
-
-
-@dataclass(frozen=True, slots=True)
-class _Half:
-    """Hold a pair's secrets until its other member has shown that it saw the same session."""
-
-    classical: bytes = field(repr=False)
-    encapsulated: bytes = field(repr=False)
-    proof_key: bytes = field(repr=False)
-    slip: Slip = field(repr=False)
+        return proof_key + secret, Slip(peer, _proof(proof_key, me, peer, ciphertext), ciphertext)
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
     """Hold the keys of all pairs whose other member is confirmed, and how far the sums have come.
 
-    `keys` are the members' public keys, as the approved roster has them, whose digest is `roster`; `revealed` is the
-    last query of which this member has revealed shares.
+    `roster` is the approved one, with the members' public keys; `revealed` is the last query of which this member has
+    revealed shares.
     """
 
     place: Place
     terms: Terms
-    roster: str
+    roster: Roster = field(repr=False)
     sid: bytes
     expires: int
-    pairs: Mapping[str, Pair] = field(repr=False)
-    keys: Mapping[str, PublicKey] = field(repr=False)
+    pairs: Pairs = field(repr=False)
     number: int = -1
     query: int = -1
     attempt: int = -1
@@ -202,44 +177,53 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Have acknowledged, and wait for the peers' slips; those that came are in `ready`."""
+    """Have acknowledged, and wait for the peers' slips; those that came are in `ready`.
+
+    For each peer of whom none came yet `_half` has 64 bytes: the key of both proofs; then the pair's root where the
+    ciphertext was mine to make, else what X25519 gave. Without such peers there is no KEM key either.
+    """
 
     ready: Ready
-    _half: Mapping[str, _Half] = field(repr=False)
-    _kem: MLKEM768PrivateKey = field(repr=False)
+    _half: Secrets = field(repr=False)
+    _kem: MLKEM768PrivateKey | None = field(repr=False)
 
     def confirm(self, slips: Sequence[Slip]) -> "Joined":
         """Take in slips of peers. A slip of a peer that is confirmed already changes nothing.
 
         Raises: PeerError for a slip of a stranger, or of a peer that saw other announcements.
         """
-        pairs, half = dict(self.ready.pairs), dict(self._half)
+        roots: dict[str, bytes] = {}
         for slip in slips:
-            if slip.member not in pairs:
-                if slip.member not in half:
+            if slip.member not in self.ready.pairs and slip.member not in roots:
+                if slip.member not in self._half:
                     raise PeerError("a slip of somebody who announced nothing")
-                pairs[slip.member] = self._pair(slip)
-                del half[slip.member]  # nobody needs what the pair's keys were made of any more
-        return Joined(replace(self.ready, pairs=pairs), half, self._kem)
+                roots[slip.member] = self._root(slip)
+        if not roots:
+            return self
+        half = {peer: secret for peer, secret in self._half.items() if peer not in roots}
+        ready = replace(self.ready, pairs=self.ready.pairs.joined_by(roots))
+        return Joined(ready, Secrets.of(half, _HALF), self._kem if half else None)
 
     def at(self, ready: Ready) -> "Joined":
         """Return the same keys, gone on to `ready`."""
         return Joined(ready, self._half, self._kem)
 
-    def _pair(self, slip: Slip) -> Pair:
+    def _root(self, slip: Slip) -> bytes:
         me, peer, half = self.ready.place.me, slip.member, self._half[slip.member]
-        expected = _proof(half.proof_key, peer, me, slip.ciphertext)
-        if not hmac.compare_digest(expected, slip.proof):
+        proof_key, secret = half[:WIDTH], half[WIDTH:]
+        if not hmac.compare_digest(_proof(proof_key, peer, me, slip.ciphertext), slip.proof):
             raise PeerError(f"{peer} does not prove that it saw the same announcements")
         if (len(slip.ciphertext) > 0) is not (peer < me):
             raise PeerError(f"{peer} sent a ciphertext where none is due, or none where one is")
-        ciphertext, secret = (half.slip.ciphertext, half.encapsulated) if me < peer else (slip.ciphertext, b"")
-        if me > peer:
-            try:
-                secret = self._kem.decapsulate(ciphertext)
-            except ValueError:
-                raise PeerError(f"{peer} sent a ciphertext of another length") from None
-        return Pair.derive(_root(self.ready.sid, half.classical + secret, me, peer, ciphertext), me, peer)
+        if me < peer:
+            return secret
+        if self._kem is None:
+            raise LocalError("a peer that is not confirmed, and no key left")
+        try:
+            encapsulated = self._kem.decapsulate(slip.ciphertext)
+        except ValueError:
+            raise PeerError(f"{peer} sent a ciphertext of another length") from None
+        return _root(self.ready.sid, secret + encapsulated, me, peer, slip.ciphertext)
 
 
 def introduce(
@@ -271,6 +255,7 @@ def introduce(
         )
     )
     own = Introduced(data, identity.sign(_ANNOUNCE, data))
+    place = replace(place, members=shared(place.members))
     return Announced(place, terms, roster, own, expires, exchange, kem), own
 
 
@@ -278,7 +263,7 @@ def sound(said: Announcement, terms: Terms) -> bool:
     """Say whether an announcement is under these terms, and its keys are keys; whose they are takes a roster."""
     try:
         X25519PrivateKey.from_private_bytes(bytes(32)).exchange(X25519PublicKey.from_public_bytes(said.exchange_key))
-        MLKEM768PublicKey.from_public_bytes(said.kem_key)
+        kem_key(said.kem_key)
     except ValueError:
         return False
     return (said.version, said.terms, len(said.nonce)) == (VERSION, terms.digest, _SHORT)
@@ -286,30 +271,8 @@ def sound(said: Announcement, terms: Terms) -> bool:
 
 def verify(key: PublicKey, what: bytes, data: bytes, signature: bytes, who: str) -> None:
     """Return if `who` signed `data` with its key in the roster. Raises: PeerError that names who."""
-    try:
-        key.verify(what, data, signature)
-    except PeerError:
-        raise PeerError(f"a signature of {who} does not verify") from None
-
-
-def _decoded(one: Introduced) -> Announcement:
-    announcement = ANNOUNCEMENTS.decode(one.announcement)
-    if not isinstance(announcement, Announcement):
-        raise WireError("not an announcement")
-    return announcement
-
-
-def mac(key: bytes, what: str, *parts: bytes) -> bytes:
-    """Return HMAC-SHA256 (32 bytes) under `key` of the label of `what` and of the parts, each behind its length."""
-    data = _named(what)
-    for part in parts:
-        data += len(part).to_bytes(4, "big") + part
-    return hmac.digest(key, data, "sha256")
-
-
-@lru_cache(maxsize=64)
-def _named(what: str) -> bytes:
-    return label(what) + b"\0"
+    if not verified(key, what, data, signature):
+        raise PeerError(f"a signature of {who} does not verify")
 
 
 def _proof(key: bytes, author: str, addressee: str, ciphertext: bytes) -> bytes:

@@ -79,8 +79,8 @@ class Sums:
             held = self._sessions.get(name)
             if held is None:
                 raise PeerError("no such session here: a restart forgets all keys")
-            known = held.roster.digest if isinstance(held, Announced) else held.ready.roster
-            if known != roster.digest:
+            known = held.roster if isinstance(held, Announced) else held.ready.roster
+            if known.digest != roster.digest:
                 raise RosterNotApproved("another roster has been approved since this session was opened")
             return held.terms if isinstance(held, Announced) else held.ready.terms
 

@@ -68,7 +68,7 @@ def decisions(folder: Path, few: int, many: int, asked: int = 2000) -> list[Row]
 
 def fill(file: Path, first: int, last: int) -> None:
     """Charge the occasions from `first` to `last`, of all kinds and partners, by the code that charges."""
-    writer = Writer(file, connect(file, durable=False), time.time, lambda _was, _now, _changes: None)
+    writer = Writer(file, lambda: connect(file, durable=False), time.time, lambda _was, _now, _changes: None)
     texts = [to_json(event) for event in EVENTS]
 
     def charge(book: Book, numbers: range) -> None:
@@ -79,7 +79,7 @@ def fill(file: Path, first: int, last: int) -> None:
     for start in range(first, last, _AT_ONCE):
         numbers = range(start, min(start + _AT_ONCE, last))
         writer.run(lambda book, numbers=numbers: charge(book, numbers))  # type: ignore[misc]
-    writer.db.close()
+    writer.rest()
 
 
 def charges(folder: Path, count: int = 500, threads: int = 32) -> list[Row]:

@@ -110,7 +110,7 @@ def raise_hall(shares: Sequence[Share], bases: Mapping[str, Base], folder: Path,
         if not redacted:
             house.mouth.redactor = Redactor(_NONE)
     planted = {text.encode() for share in shares for author in share.authors for text in author.planted}
-    return Hall(moved_in(houses, coordinator), Heard(tuple(planted)), folder)
+    return Hall(moved_in(houses, coordinator, folder), Heard(tuple(planted)), folder)
 
 
 def _house(share: Share, base: Base, folder: Path, policy: Policy) -> House:

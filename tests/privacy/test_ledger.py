@@ -1,15 +1,18 @@
 """The ledger charges before anything leaves, once for each release, and never past a budget."""
 
+import os
 import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from dp_accounting import GaussianDpEvent, NonPrivateDpEvent, SelfComposedDpEvent
 
 from privacy.ledger import Account, Ledger
+from privacy.limits import NO_LIMITS
 from privacy.occasion import Occasion
 from privacy.policy import Budget
 from privacy.refusal import BudgetExceeded, LedgerUnavailable, Refused
@@ -200,3 +203,38 @@ def test_whether_a_whole_run_fits_is_answered_before_anything_is_charged(ledger)
     assert ledger.accounts() == ()
     ledger.charge(ACCOUNT, EVENT, occasion(0))
     ledger.require_room(ACCOUNT, whole, occasion(0))  # this one has begun: asked again after a crash, it goes on
+
+
+def test_a_ledger_that_rests_has_no_file_open_and_goes_on_where_it_was(tmp_path):
+    file = tmp_path / "ledger.db"
+    ledger = Ledger(file)
+    limits = (ACCOUNT, EVENT, NO_LIMITS, "partner", Level.WEIGHTS, "average")
+    for number in range(3):
+        ledger.rest()
+        assert not [link for link in Path("/proc/self/fd").iterdir() if str(file) in os.path.realpath(link)]
+        receipt = ledger.charge(ACCOUNT, EVENT, occasion(number))
+        ledger.rest()
+        assert ledger.charge(ACCOUNT, EVENT, occasion(number)) == receipt  # once, whatever was closed in between
+        known = ledger.decide(*limits)
+        ledger.rest()
+        assert ledger.decide(*limits) == known
+    assert ledger.statement(ACCOUNT).charges == 3
+    ledger.require_totals()
+    ledger.close()
+    with pytest.raises(LedgerUnavailable, match="closed"):
+        ledger.charge(ACCOUNT, EVENT, occasion(9))
+    with pytest.raises(LedgerUnavailable, match="closed"):
+        ledger.statement(ACCOUNT)
+
+
+def test_what_another_process_charged_while_a_ledger_rested_counts(tmp_path):
+    ledger, other = Ledger(tmp_path / "ledger.db"), Ledger(tmp_path / "ledger.db")
+    limits = (ACCOUNT, EVENT, NO_LIMITS, "partner", Level.WEIGHTS, "average")
+    ledger.charge(ACCOUNT, EVENT, occasion(0))
+    before = ledger.decide(*limits)
+    ledger.rest()
+    other.charge(ACCOUNT, EVENT, occasion(1))
+    other.close()
+    assert ledger.decide(*limits).epsilon_now > before.epsilon_now
+    assert ledger.statement(ACCOUNT).charges == 2
+    ledger.close()

@@ -17,8 +17,8 @@ from protocols.secure_sum.boxes import _NONCE, LIMBS, _about, open_box
 from protocols.secure_sum.coordinate import DeadSum
 from protocols.secure_sum.layout import layout_of
 from protocols.secure_sum.messages import Agree, Reveal, Revealed, agreement, label
+from protocols.secure_sum.pairs import mac
 from protocols.secure_sum.recovery import recovered
-from protocols.secure_sum.session import mac
 from protocols.secure_sum.terms import Mode, Terms
 
 ME = "m001"

@@ -13,7 +13,7 @@ from protocols.faults import LocalError, PeerError, WireError
 from protocols.secure_sum.aggregation import Expected, begin
 from protocols.secure_sum.coordinate import DeadSum, Opened, finish
 from protocols.secure_sum.messages import Request
-from protocols.secure_sum.session import mac
+from protocols.secure_sum.pairs import mac
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.wire import Wire
 

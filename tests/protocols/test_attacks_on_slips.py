@@ -12,7 +12,8 @@ from privacy.refusal import CrowdTooSmall, RosterNotApproved
 from protocols.faults import PeerError
 from protocols.roster import Roster
 from protocols.secure_sum.messages import Acknowledged, Introduced, Slip, session_id
-from protocols.secure_sum.session import Pair, Place, _proof, _root
+from protocols.secure_sum.pairs import Pair, Secrets
+from protocols.secure_sum.session import Place, _proof, _root
 from protocols.secure_sum.terms import Mode
 from protocols.session import MemberId
 
@@ -85,7 +86,7 @@ def test_a_slip_of_another_session_of_the_same_members_is_refused():
 def test_a_member_that_signs_for_a_ciphertext_that_is_none_or_is_not_due_is_refused(author, to, size):
     """The author lies with its own key, so its proof is right."""
     at = opened(4)
-    lie = _proof(at.joined(author)._half[to].proof_key, author, to, bytes(size))
+    lie = _proof(at.joined(author)._half[to][:32], author, to, bytes(size))
     with refused(PeerError, f"{author} sent a ciphertext", at[to]):
         at.ask(to, at.request(), [Slip(author, lie, bytes(size))])
 
@@ -93,13 +94,33 @@ def test_a_member_that_signs_for_a_ciphertext_that_is_none_or_is_not_due_is_refu
 def test_the_keys_of_a_pair_need_both_its_secrets_and_the_ciphertext_as_it_was_sent():
     """Whoever breaks X25519 alone, or ML-KEM alone, has none; nor does who was sent another ciphertext."""
     at = opened(3)
-    half, sent = at.joined("m000")._half["m001"], at.written["m000"]["m001"].ciphertext
-    both = half.classical + half.encapsulated
-    assert (len(both), at.joined("m001")._half["m000"].encapsulated) == (64, b"")
+    waiting, sent = at.joined("m001"), at.written["m000"]["m001"].ciphertext
+    classical, encapsulated = waiting._half["m000"][32:], waiting._kem.decapsulate(sent)
+    both = classical + encapsulated
+    assert (len(both), at.joined("m000")._half["m001"][32:]) == (64, _root(at.sid, both, "m000", "m001", sent))
     at.upload(at.request())
     for me, peer in (("m000", "m001"), ("m001", "m000")):
         expected = Pair.derive(_root(at.sid, both, me, peer, sent), me, peer)
         assert at.joined(me).ready.pairs[peer] == expected
+
+
+def test_what_pairs_were_made_of_is_gone_when_the_last_peer_is_confirmed():
+    at = opened(4)
+    assert at.joined(FIRST)._kem is not None
+    at.upload(at.request())
+    done = at.joined(FIRST)
+    assert (len(done._half), done._kem, len(done.ready.pairs)) == (0, None, 3)
+
+
+def test_secrets_are_found_by_name_alone_and_have_one_width():
+    secrets = Secrets.of({"b": b"2222", "a": b"1111", "cc": b"3333"}, 4)
+    assert dict(secrets) == {"a": b"1111", "b": b"2222", "cc": b"3333"}
+    for stranger in ("", "aa", "c", "d"):
+        with pytest.raises(KeyError):
+            secrets[stranger]
+    for wrong in ({"a": b"1", "b": b"1234567"}, {"a": b"12345"}):
+        with pytest.raises(ValueError, match="4 bytes"):
+            Secrets.of(wrong, 4)
 
 
 def test_a_second_slip_of_a_peer_changes_no_key():

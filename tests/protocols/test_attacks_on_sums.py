@@ -25,8 +25,8 @@ from protocols.secure_sum.coordinate import DeadSum, Opened, finish
 from protocols.secure_sum.layout import layout_of
 from protocols.secure_sum.masks import pack
 from protocols.secure_sum.messages import Reveal, Revealed
+from protocols.secure_sum.pairs import mac
 from protocols.secure_sum.recovery import recovered
-from protocols.secure_sum.session import mac
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId
 

@@ -334,7 +334,7 @@ def test_members_whose_names_begin_alike_or_sort_oddly_sum_exactly(mode, names):
 
 def test_names_that_run_together_give_other_keys_boxes_and_agreements():
     from protocols.secure_sum.boxes import _about
-    from protocols.secure_sum.session import Pair
+    from protocols.secure_sum.pairs import Pair
 
     assert Pair.derive(bytes(32), "ab", "c") != Pair.derive(bytes(32), "a", "bc")
     assert Pair.derive(bytes(32), "a", "b").sealing == Pair.derive(bytes(32), "b", "a").opening

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import pytest
 
 from protocols.faults import Abort, LocalError
-from protocols.session import MemberId, adrive, drive
+from protocols.keys import Identity
+from protocols.post import Outbox, unseal
+from protocols.session import Encoded, MemberId, adrive, drive
 from protocols.wire import Message, Wire
 
 
@@ -104,3 +106,25 @@ def test_the_same_ask_to_many_is_encoded_once():
 
     drive(once(), echo, Counting(Number))
     assert len(count) == 1
+
+
+def test_asks_and_letters_are_made_when_they_are_looked_up_and_are_the_same_each_time():
+    identity, kept = Identity.generate(), []
+    same, other = Number(1), Number(2)
+    encoded = Encoded({A: same, B: same, C: other}, WIRE)
+    assert encoded[A] is encoded[B]
+    assert [WIRE.decode(encoded[m]) for m in (C, A)] == [other, same]
+
+    def road(letters):
+        kept.append(letters)
+        return {}
+
+    outbox = Outbox(road, identity, "coordinator", "5e55", "average", dict.fromkeys((A, B, C), identity.public))
+    outbox(encoded)
+    outbox({A: b"later"})
+    first, second = kept
+    assert list(first) == [A, B, C]
+    assert first[B] == first[B]
+    opened = unseal(first[B], identity.public)  # after the outbox has gone on to another number
+    assert (opened.number, opened.recipient, opened.body) == (0, B, encoded[B])
+    assert unseal(second[A], identity.public).number == 1

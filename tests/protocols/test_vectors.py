@@ -27,7 +27,8 @@ from protocols.secure_sum.aggregation import commitment
 from protocols.secure_sum.boxes import Dealing, deal, derived_share, open_box, uniform
 from protocols.secure_sum.masks import CHUNK, add_masks, dtype_of, pack
 from protocols.secure_sum.messages import Introduced, Request, Upload, agreement, session_id
-from protocols.secure_sum.session import Pair, _proof, _root, mac
+from protocols.secure_sum.pairs import Pair, mac
+from protocols.secure_sum.session import _proof, _root
 from protocols.secure_sum.terms import Mode, Terms
 
 raw = bytes.fromhex
