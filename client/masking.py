@@ -8,13 +8,16 @@ import numpy as np
 from dp_accounting import DpEvent
 from numpy.typing import NDArray
 
+from client.training.noise import Promise, require_promise
+from client.visit import Begun
 from privacy.artefact import Artefact, Derivation
 from privacy.distributed import NoiseShare, sum_event
 from privacy.fixed_point import FixedPoint
 from privacy.mechanisms import Mechanism, Unprotected
 from privacy.randomness import Randomness
 from privacy.refusal import NotEncodable
-from privacy.sampled_sum import SampledShare
+from privacy.sampled_sum import SampledShare, Units
+from privacy.units import Unit
 from protocols.faults import LocalError
 from protocols.secure_sum.messages import Upload
 
@@ -121,6 +124,26 @@ class MaskedSample:
     def draw(self, randomness: Randomness) -> Upload:
         """Return the masked words."""
         return self.mask(self.share.draw(randomness))
+
+
+def masked_units(
+    units: Units, whole: Unprotected[Vector], promise: Promise, begun: Begun
+) -> Masked | MaskedShare | MaskedSample:
+    """Mask what all of a home's units add, as `promise` protects it: not at all, as one, or each unit by itself.
+
+    `whole` draws the sum of them all without noise, or for the unit "member" what the member adds.
+    Raises: PeerError for noise that does not keep the promise.
+    """
+    if promise.epsilon is None:
+        return Masked(whole, begun.spec, begun.mask)
+    honest = begun.terms.honest
+    made: MaskedShare | MaskedSample = (
+        MaskedShare(whole, begun.spec, honest, begun.mask)
+        if promise.unit is Unit.MEMBER
+        else MaskedSample(SampledShare(units, begun.spec, 1.0, honest), begun.mask)
+    )
+    require_promise(promise, made.event)
+    return made
 
 
 def _encoded(spec: FixedPoint, drawn: Vector) -> Integers:

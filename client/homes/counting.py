@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from client.data import Records
 from client.embedding import Embedding, nearest, normalised
-from client.masking import Masked, MaskedSample, MaskedShare
-from client.training.noise import require_promise
+from client.masking import Masked, MaskedSample, MaskedShare, masked_units
 from client.visit import Begun, Noise, Summand, Visit
 from privacy.gate import Disclosed, Released
 from privacy.randomness import Randomness
-from privacy.sampled_sum import SampledShare
 from privacy.units import Unit
 from protocols.secure_sum.messages import Request, Slip, Upload
 from protocols.text.ballot import Ballot, Votes, context_of
@@ -71,15 +69,7 @@ class CountingVisit(Visit):
         records = self.house.records(_Cut(ballot.record_tokens, ballot.unit))[0]
         voters = Voters(records, tuple(self._texts(records)), ballot, choices)
         whole = _Whole(voters, ballot.norm if ballot.unit is Unit.MEMBER else None)
-        if ballot.noise_multiplier is None:
-            return Masked(whole, begun.spec, begun.mask)
-        noised: MaskedShare | MaskedSample = (
-            MaskedShare(whole, begun.spec, begun.terms.honest, begun.mask)
-            if ballot.unit is Unit.MEMBER
-            else MaskedSample(SampledShare(voters, begun.spec, 1.0, begun.terms.honest), begun.mask)
-        )
-        require_promise(ballot, noised.event)
-        return noised
+        return masked_units(voters, whole, ballot, begun)
 
     def _texts(self, records: Records) -> Iterator[str]:
         for row, length in zip(records.tokens, records.lengths, strict=True):
@@ -122,7 +112,7 @@ class Voters:
                 found[row, _held(text, phrases, longest, self.ballot.votes)] = True
             return found
         embedding = Embedding(self.choices)
-        looks = embedding.place(self.choices).reshape(found.shape[1], self.ballot.looks, -1)
+        looks = embedding.places.reshape(found.shape[1], self.ballot.looks, -1)
         at = nearest(embedding.place(self.texts), normalised(looks.mean(axis=1)))
         rows = np.flatnonzero(at >= 0)
         found[rows, at[rows]] = True

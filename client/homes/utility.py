@@ -7,14 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.data import Records
-from client.masking import Masked, MaskedSample, MaskedShare
-from client.training.noise import require_promise
+from client.masking import Masked, MaskedSample, MaskedShare, masked_units
 from client.training.scoring import Scorer
 from client.visit import Begun, Noise, Summand, Visit
 from privacy.gate import Disclosed, Released
 from privacy.randomness import Randomness
 from privacy.refusal import LevelForbidden
-from privacy.sampled_sum import SampledShare
 from privacy.units import Unit
 from protocols.secure_sum.messages import Request, Slip, Upload
 from protocols.weights.utility import Trial, context_of
@@ -58,19 +56,11 @@ class UtilityVisit(Visit):
     def _mechanism(
         self, trial: Trial, points: Sequence[Vector], begun: Begun
     ) -> "Masked | MaskedShare | MaskedSample":
-        fitted, spec = self.house.fit(trial), begun.spec
+        fitted = self.house.fit(trial)
         at_once = max(1, min(16, _TOKENS_AT_ONCE // trial.record_tokens))
         scorer = Scorer(fitted.adapted, points, trial.clip, at_once, self.house.threads)
-        if trial.noise_multiplier is None:
-            return Masked(_Scores(scorer, fitted.held_back, mean=trial.unit is Unit.MEMBER), spec, begun.mask)
-        honest, whole = begun.terms.honest, _Scores(scorer, fitted.held_back, mean=True)
-        noised: MaskedShare | MaskedSample = (
-            MaskedShare(whole, spec, honest, begun.mask)
-            if trial.unit is Unit.MEMBER
-            else MaskedSample(SampledShare(Judges(scorer, fitted.held_back), spec, 1.0, honest), begun.mask)
-        )
-        require_promise(trial, noised.event)
-        return noised
+        whole = _Scores(scorer, fitted.held_back, mean=trial.unit is Unit.MEMBER)
+        return masked_units(Judges(scorer, fitted.held_back), whole, trial, begun)
 
 
 @dataclass(frozen=True, slots=True)

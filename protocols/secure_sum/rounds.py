@@ -8,17 +8,60 @@ A sum that cannot be finished is lost: it was charged, so it is not asked for ag
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.fixed_point import FixedPoint
+from privacy.fixed_point import FixedPoint, sized
+from privacy.units import Unit
 from protocols.faults import Abort
 from protocols.secure_sum.coordinate import DeadSum, Opened, finish, usable
 from protocols.secure_sum.messages import Request, Slip
-from protocols.secure_sum.terms import Mode
+from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import Answers, Coordinator, MemberId
 from protocols.wire import Message
+
+
+class Summed(Protocol):
+    """Be the public terms of sums to which each of the members' units adds a vector."""
+
+    @property
+    def unit(self) -> Unit:
+        """Return what is protected."""
+
+    @property
+    def population(self) -> int:
+        """Return about how many units there are at all members together."""
+
+    @property
+    def noise_multiplier(self) -> float | None:
+        """Return the noise of a sum in units of a vector's norm, or None for none."""
+
+
+def spec_of_units(
+    of: Summed, terms: Terms, members: int, length: int, *, coordinate: float, norm: float
+) -> FixedPoint:
+    """Return how a sum of units' vectors (length,) becomes words, each of at most `norm`, and `coordinate` at each.
+
+    With noise it encodes what one unit adds, and a member adds up its units' integers (for the unit "member" it adds
+    one vector); without noise it encodes a member's sum.
+    Raises:  ValueError if the words are too narrow.
+    """
+    whole = of.unit is Unit.MEMBER
+    if of.noise_multiplier is None:
+        most = coordinate if whole else coordinate * of.population
+        return sized(length=length, bits=terms.bits, members=members, coordinate=most)
+    return sized(
+        length=length,
+        bits=terms.bits,
+        members=members,
+        coordinate=coordinate,
+        norm=norm,
+        noise_multiplier=of.noise_multiplier,
+        honest=terms.honest,
+        vectors=0 if whole else of.population,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +148,11 @@ class Rounds:
         count = len(summed.members)
         added = {MemberId(m): said[MemberId(m)] for m in summed.members}
         return Sum(spec.decode(summed.words, count), count, 1 + summed.trips, added)
+
+    def require_any(self, counts: Sequence[int]) -> None:
+        """Return if at least one round came to something, of rounds with so many members each. Raises: Abort."""
+        if not any(counts):
+            raise Abort(f"not one of {len(counts)} {self.word}s had all that it needs of {self.invited} members")
 
     @property
     def _least(self) -> int:

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.fixed_point import FixedPoint, sized
+from privacy.fixed_point import FixedPoint
 from privacy.units import Unit
-from protocols.faults import Abort, LocalError, PeerError
+from protocols.faults import LocalError, PeerError
 from protocols.plans import context, plan_of
 from protocols.secure_sum import messages, seat
 from protocols.secure_sum.coordinate import open_session
 from protocols.secure_sum.messages import Request, Slip, Upload
-from protocols.secure_sum.rounds import Rounds
+from protocols.secure_sum.rounds import Rounds, spec_of_units
 from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
 from protocols.wire import Message, Wire
@@ -110,18 +110,8 @@ class Ballot(Message):
 
         Raises:  ValueError if the words are too narrow.
         """
-        whole, one = self.unit is Unit.MEMBER, 1.0 if self.unit is Unit.RECORD else self.norm
-        size = {"length": choices, "bits": terms.bits, "members": members}
-        if self.noise_multiplier is None:
-            return sized(coordinate=one if whole else one * self.population, **size)
-        return sized(
-            coordinate=one,
-            norm=self.norm,
-            noise_multiplier=self.noise_multiplier,
-            honest=terms.honest,
-            vectors=0 if whole else self.population,
-            **size,
-        )
+        one = 1.0 if self.unit is Unit.RECORD else self.norm
+        return spec_of_units(self, terms, members, choices, coordinate=one, norm=self.norm)
 
     @property
     def plan(self) -> str:
@@ -239,10 +229,7 @@ class Urn:
 
     def require_any(self) -> None:
         """Return if at least one count came to something. Raises: Abort."""
-        if not any(c.members for c in self.counted):
-            raise Abort(
-                f"not one of {len(self.counted)} counts had all that it needs of {self.rounds.invited} members"
-            )
+        self.rounds.require_any([c.members for c in self.counted])
 
 
 def open_urn(name: str, members: Sequence[MemberId], ballot: Ballot, quorum: int, terms: Terms) -> Coordinator[Urn]:

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.fixed_point import FixedPoint, sized
+from privacy.fixed_point import FixedPoint
 from privacy.units import Unit
-from protocols.faults import Abort, LocalError, PeerError
+from protocols.faults import LocalError, PeerError
 from protocols.plans import context, plan_of
 from protocols.secure_sum import messages, seat
 from protocols.secure_sum.coordinate import open_session
 from protocols.secure_sum.messages import Request, Slip, Upload
-from protocols.secure_sum.rounds import Rounds
+from protocols.secure_sum.rounds import Rounds, spec_of_units
 from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
 from protocols.weights.recipe import Objective
@@ -104,22 +104,10 @@ class Trial(Message):
     def spec(self, terms: Terms, members: int, candidates: int) -> FixedPoint:
         """Return how the scores of so many candidates become words where `members` add up.
 
-        With noise it encodes what one unit adds, and a member adds up its units' integers (its one mean, for the unit
-        "member"); without noise it encodes a member's sum.
         Raises:  ValueError if the words are too narrow.
         """
-        whole = self.unit is Unit.MEMBER
-        size = {"length": candidates, "bits": terms.bits, "members": members}
-        if self.noise_multiplier is None:
-            return sized(coordinate=self.clip * (1 if whole else self.population), **size)
-        return sized(
-            coordinate=self.clip,
-            norm=self.clip * math.sqrt(candidates),
-            noise_multiplier=self.noise_multiplier,
-            honest=terms.honest,
-            vectors=0 if whole else self.population,
-            **size,
-        )
+        norm = self.clip * math.sqrt(candidates)
+        return spec_of_units(self, terms, members, candidates, coordinate=self.clip, norm=norm)
 
     @property
     def plan(self) -> str:
@@ -251,10 +239,7 @@ class Panel:
 
     def found(self, weights: Reals) -> Found:
         """Return the result. Raises: Abort if not one evaluation had all that it needs."""
-        if not any(v.members for v in self.verdicts):
-            raise Abort(
-                f"not one of {len(self.verdicts)} evaluations had all that it needs of {self.rounds.invited} members"
-            )
+        self.rounds.require_any([v.members for v in self.verdicts])
         return Found(self.mixed(weights), weights, tuple(self.verdicts))
 
 
