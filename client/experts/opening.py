@@ -25,12 +25,14 @@ from protocols.faults import PeerError
 class Experts:
     """Hold the public model, the private ones (one for each shard of the records), and what they were made of.
 
-    `artefact` is the one adapter behind them, if it is one: what was charged when it was trained.
+    `artefact` is the one adapter behind them, if it is one: what was charged when it was trained; `digest` is its
+    digest when it was loaded, for whoever asks often. What lets something go takes the digest anew.
     """
 
     public: Expert
     own: tuple[Expert, ...]
     artefact: Artefact | None = field(default=None, repr=False)
+    digest: str | None = None
 
 
 class House(Protocol):
@@ -68,7 +70,7 @@ class HomeExperts:
         if self._settings.model is None:
             artefacts = self._trained()
             own = tuple(self._expert(self._view(artefact), by_bytes) for artefact in artefacts)
-            return Experts(public, own, artefacts[0] if len(artefacts) == 1 else None)
+            return Experts(public, own, *(artefacts[0], artefacts[0].digest) if len(artefacts) == 1 else ())
         tuned = self._expert(self._other(self._settings.model, by_bytes), by_bytes)
         if self._settings.untuned is None:
             return Experts(public, (tuned,))

@@ -158,10 +158,10 @@ class LogitsVisit(Visit):
             return Noise.CENTRAL
         if question.noise_multiplier is not None:
             return Noise.SHARED
-        if experts.artefact is None:
+        if experts.digest is None:
             return Noise.NONE
         try:
-            self.house.ledger.paid_for(experts.artefact.digest)
+            self.house.ledger.paid_for(experts.digest)
         except LedgerUnavailable:
             raise
         except Refused:
