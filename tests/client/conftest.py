@@ -3,11 +3,11 @@
 import base64
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
@@ -16,7 +16,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from client.declared import Declared
+from client.documents import Document
+from privacy.ledger import Ledger
+from privacy.policy import Policy
 from protocols.keys import Identity
+from protocols.session import MemberId
+
+if TYPE_CHECKING:
+    from client.home import House
+    from client.model import Base
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that tests share `town`
 
@@ -102,16 +111,20 @@ def records(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a tiny Llama with a tokenizer of bytes, saved as transformers saves it."""
-    import torch
-    from transformers import ByT5Tokenizer, LlamaConfig, LlamaForCausalLM
+@pytest.fixture
+def housed(base: "Base", tmp_path: Path) -> "Iterator[Callable[..., House]]":
+    """Return a function that makes a home of documents on a ledger of its own; all are closed after the test."""
+    from client.home import House
 
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(7)
-    widths = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = LlamaConfig(vocab_size=259, max_position_embeddings=64, tie_word_embeddings=True, **widths)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    ByT5Tokenizer(extra_ids=0, model_max_length=64).save_pretrained(folder)
-    return folder
+    made: list[House] = []
+
+    def make(policy: Policy, documents: Sequence[str | Document], declared: Declared, **others: Any) -> House:
+        ledger = others.pop("ledger", None) or Ledger(tmp_path / f"ledger{len(made)}.db")
+        made.append(
+            House(MemberId("clinic"), base, lambda: documents, declared, lambda: policy, ledger, "notes", **others)
+        )
+        return made[-1]
+
+    yield make
+    for house in made:
+        house.close()

@@ -1,8 +1,7 @@
 """What a coordinator tries against a home's training by a recipe's numbers, and what the home's own data may do."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,18 +12,16 @@ from client.documents import Document, Turn
 from client.home import House
 from client.homes.local import MOST_ROWS
 from client.homes.pooled import PooledVisit
-from client.model import Base, layout_of, load_base
+from client.model import Base, layout_of
 from client.quiet import LOG
 from client.training.clipping import Clipper
 from client.training.unit_gradients import Gradients
 from privacy.gate import Released
-from privacy.ledger import Ledger
 from privacy.occasion import Occasion
 from privacy.policy import Budget, Permission, Policy
 from privacy.randomness import SystemRandomness
 from privacy.refusal import LevelForbidden
 from privacy.units import Level, Unit
-from protocols.session import MemberId
 from protocols.weights.recipe import Objective, Recipe
 
 PARTNER = "ed25519:" + "A" * 43
@@ -33,26 +30,10 @@ BUDGET = Budget(epsilon=8.0, delta=1e-5, record_tokens=48, unit=Unit.GROUP)
 MakeHouse = Callable[..., House]
 
 
-@pytest.fixture(scope="module")
-def base(model_folder: Path) -> Base:
-    return load_base(str(model_folder))
-
-
 @pytest.fixture
-def make_house(base: Base, tmp_path: Path) -> Iterator[MakeHouse]:
-    made: list[House] = []
-    allowed = replace(ALLOWED, unsafe_plain_sum=True)
-
-    def make(documents: list[Document]) -> House:
-        declared = Declared(80, 3000, 20)
-        ledger = Ledger(tmp_path / f"ledger{len(made)}.db")
-        policy = Policy(1, BUDGET, (allowed,))
-        made.append(House(MemberId("clinic"), base, lambda: documents, declared, lambda: policy, ledger, "notes"))
-        return made[-1]
-
-    yield make
-    for house in made:
-        house.close()
+def make_house(housed: MakeHouse) -> MakeHouse:
+    policy = Policy(1, BUDGET, (replace(ALLOWED, unsafe_plain_sum=True),))
+    return lambda documents: housed(policy, documents, Declared(80, 3000, 20))
 
 
 @pytest.fixture(scope="module")

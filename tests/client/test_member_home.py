@@ -1,6 +1,6 @@
 """A member's home: a real tiny model, real records, a real gate; a letter gets what the policy allows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from client.data import documents, edition
 from client.declared import Declared
 from client.home import House, unsafe_seed
 from client.homes.local import training
-from client.model import Base, layout_of, load_base
+from client.model import Base, layout_of
 from privacy.accounting.accountant import Filter, price
 from privacy.gate import Disclosed, Released
 from privacy.ledger import Account, Ledger
@@ -31,32 +31,17 @@ POLICY = Policy(1, BUDGET, (ALLOWED,))
 MakeHouse = Callable[..., House]
 
 
-@pytest.fixture(scope="module")
-def base(model_folder: Path) -> Base:
-    return load_base(str(model_folder))
+NOTES = [f"note {n}: the patient came at {n} o'clock" for n in range(40)]
 
 
 @pytest.fixture
-def make_house(base: Base, tmp_path: Path) -> Iterator[MakeHouse]:
-    made: list[House] = []
+def make_house(housed: MakeHouse, tmp_path: Path) -> MakeHouse:
+    """Return a function that makes homes on one ledger, with what it is told to change."""
 
     def make(policy: Policy = POLICY, **changes: object) -> House:
-        texts = [f"note {n}: the patient came at {n} o'clock" for n in range(40)]
-        house = House(
-            member=MemberId("clinic"),
-            base=base,
-            documents=lambda: texts,
-            declared=Declared(40, 1500),
-            policy=lambda: policy,
-            ledger=Ledger(tmp_path / "ledger.db"),
-            dataset="notes",
-        )
-        made.append(replace(house, **changes))  # type: ignore[arg-type]
-        return made[-1]
+        return replace(housed(policy, NOTES, Declared(40, 1500), ledger=Ledger(tmp_path / "ledger.db")), **changes)  # type: ignore[arg-type]
 
-    yield make
-    for house in made:
-        house.close()
+    return make
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
 """A home of conversations, preferred answers or users' texts takes part, and protects what it says it protects."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,18 +14,16 @@ from client.documents import Document, Turn
 from client.dp_training import DpSgd
 from client.home import House
 from client.homes.local import MOST_ROWS, training
-from client.model import Adapted, Base, layout_of, load_base
+from client.model import Adapted, Base, layout_of
 from client.quiet import LOG
 from client.training.clipping import Clipper
 from client.training.objectives import Preference
 from privacy.gate import Released
-from privacy.ledger import Ledger
 from privacy.occasion import Occasion
 from privacy.policy import Budget, Permission, Policy
 from privacy.refusal import LevelForbidden
 from privacy.units import Level, Unit
 from protocols.faults import LocalError, PeerError
-from protocols.session import MemberId
 from protocols.weights.recipe import Objective, Recipe
 
 PARTNER = "ed25519:" + "A" * 43
@@ -47,26 +44,12 @@ CHATS = [Document(f"q{n} a{n}", talk(f"q{n}", f"a{n}"), group=f"user {n % 20}") 
 PAIRS = [Document(f"q{n}", talk(f"q{n}", "yes"), talk(f"q{n}", "never"), f"user {n % 20}") for n in range(80)]
 
 
-@pytest.fixture(scope="module")
-def base(model_folder: Path) -> Base:
-    return load_base(str(model_folder))
-
-
 @pytest.fixture
-def make_house(base: Base, tmp_path: Path) -> Iterator[MakeHouse]:
-    made: list[House] = []
-
+def make_house(housed: MakeHouse) -> MakeHouse:
     def make(documents: list[Document], unit: Unit, groups: int = 20) -> House:
-        house = House(
-            MemberId("clinic"), base, lambda: documents, Declared(80, 3000, groups), lambda: policy(unit),
-            Ledger(tmp_path / "ledger.db"), "notes",
-        )  # fmt: skip
-        made.append(house)
-        return house
+        return housed(policy(unit), documents, Declared(80, 3000, groups))
 
-    yield make
-    for house in made:
-        house.close()
+    return make
 
 
 @pytest.fixture(scope="module")

@@ -38,11 +38,6 @@ TEXTS = [f"note {n}: the patient came at {n} o'clock" for n in range(40)]
 MakeHouse = Callable[..., House]
 
 
-@pytest.fixture(scope="module")
-def base(model_folder: Path) -> Base:
-    return load_base(str(model_folder))
-
-
 @pytest.fixture
 def personal(tmp_path: Path) -> Personal:
     return Personal(OWN, tmp_path / "personal", "clinic")

@@ -1,9 +1,8 @@
 """A home that trains between synchronisations does what the recipe asks for, or refuses before it writes anything."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,19 +12,17 @@ from client.data import Records
 from client.declared import Declared
 from client.documents import Document, Turn
 from client.home import House
-from client.model import Base, layout_of, load_base
+from client.model import Base, layout_of
 from client.training.clipping import record_losses
 from client.training.objectives import log_probabilities
 from client.training.running import Running
 from client.training.ways import Checkpointing, Precision
 from client.training.whole import Whole
 from privacy.gate import Disclosed
-from privacy.ledger import Ledger
 from privacy.occasion import Occasion
 from privacy.policy import Budget, Permission, Policy
 from privacy.units import Level, Unit
 from protocols.faults import PeerError
-from protocols.session import MemberId
 from protocols.weights.pretrain import EVERYTHING
 from protocols.weights.recipe import Objective, Recipe
 
@@ -43,27 +40,13 @@ CHATS = [Document(f"q{n} a{n}", talk(f"q{n}", f"a{n}")) for n in range(80)]
 PAIRS = [Document(f"q{n}", talk(f"q{n}", "yes"), talk(f"q{n}", "never")) for n in range(80)]
 
 
-@pytest.fixture(scope="module")
-def base(model_folder: Path) -> Base:
-    return load_base(str(model_folder))
-
-
 @pytest.fixture
-def make_house(base: Base, tmp_path: Path) -> Iterator[MakeHouse]:
-    made: list[House] = []
-
+def make_house(housed: MakeHouse) -> MakeHouse:
     def make(documents: list[Document], unit: Unit = Unit.RECORD) -> House:
         policy = Policy(1, Budget(epsilon=8.0, delta=1e-5, record_tokens=48, unit=unit), (BARE,))
-        house = House(
-            MemberId("clinic"), base, lambda: documents, Declared(80, 3000, 20), lambda: policy,
-            Ledger(tmp_path / f"ledger{len(made)}.db"), "notes",
-        )  # fmt: skip
-        made.append(house)
-        return house
+        return housed(policy, documents, Declared(80, 3000, 20))
 
-    yield make
-    for house in made:
-        house.close()
+    return make
 
 
 @pytest.fixture(scope="module")

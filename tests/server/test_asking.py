@@ -8,10 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from deployment import until
 from streaming import Town
-from transformers import ByT5Tokenizer, LlamaConfig, LlamaForCausalLM
 from village import COORDINATOR
 
 from client.declared import Declared
@@ -74,17 +71,6 @@ class Speakers:
         return drive(entry.coordinate(list(self.houses), the_task), outbox, entry.wire)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(7)
-    widths = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = LlamaConfig(vocab_size=259, max_position_embeddings=64, tie_word_embeddings=True, **widths)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    ByT5Tokenizer(extra_ids=0, model_max_length=64).save_pretrained(folder)
-    return folder
-
-
 def speaker(
     name: MemberId, identity: Identity, roster: Roster, base: Base, ledger: Path, *, asks: bool = False
 ) -> Speaker:
@@ -110,29 +96,17 @@ def speaker(
 
 
 @pytest.fixture(scope="module")
-def town(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+def town(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     root = tmp_path_factory.mktemp("speaking")
     identities = {name: Identity.generate() for name in NAMES}
     roster = Roster(tuple((n, i.public) for n, i in identities.items()))
-    speakers = {n: speaker(n, i, roster, load_base(str(model)), root / f"{n}.db") for n, i in identities.items()}
+    speakers = {
+        n: speaker(n, i, roster, load_base(str(model_folder)), root / f"{n}.db") for n, i in identities.items()
+    }
     made = Town.make(root, Speakers(speakers))  # type: ignore[arg-type]
     made.up()
     yield made
     made.stop()
-
-
-@pytest.fixture
-def stream(town: Town) -> Iterator[str]:
-    name = town.dialled()
-    yield name
-    with town.control() as control:
-        control.delete(f"/streams/{name}")
-    until(lambda: not town.here(name))
-
-
-@pytest.fixture(scope="module")
-def base(model: Path) -> Base:
-    return load_base(str(model))
 
 
 @pytest.mark.parametrize("collaboration", ["mixture", "product", "contrast"])
@@ -151,9 +125,9 @@ def test_three_models_answer_together_over_the_stream_that_is_open(
     assert all("the note" not in line for house in houses for line in house.ledger.lines())
 
 
-def test_the_command_writes_its_figures(town: Town, stream: str, model: Path, tmp_path: Path) -> None:
+def test_the_command_writes_its_figures(town: Town, stream: str, model_folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    ask_town(town.folder.root, str(model), "a", Wishes(most=2), said.append, tmp_path / "answer.json")
+    ask_town(town.folder.root, str(model_folder), "a", Wishes(most=2), said.append, tmp_path / "answer.json")
     figures = json.loads((tmp_path / "answer.json").read_text())
     assert figures["stream"] == stream
     assert 1 <= figures["symbols"] <= 2

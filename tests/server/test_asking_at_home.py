@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from streaming import Town
-from test_asking import NAMES, base, model, speaker, stream, town  # noqa: F401  fixtures
+from test_asking import NAMES, speaker, town  # noqa: F401  fixtures
 from village import COORDINATOR
 
 from client.asker import Asker
@@ -32,11 +32,11 @@ TEXT = "the note of the day says " * 2
 
 
 @pytest.fixture
-def home(town: Town, model: Path, tmp_path: Path) -> Iterator[Asker]:
+def home(town: Town, model_folder: Path, tmp_path: Path) -> Iterator[Asker]:
     """Return the first member's home, opened once more by its operator: another copy of the model, one ledger."""
     there = town.there.houses[NAMES[0]]
     ledger = town.folder.root.parent / f"{NAMES[0]}.db"
-    opened = speaker(NAMES[0], there.identity, there.house.roster(), load_base(str(model)), ledger, asks=True)
+    opened = speaker(NAMES[0], there.identity, there.house.roster(), load_base(str(model_folder)), ledger, asks=True)
     yield Asker(opened.house, str(COORDINATOR.public), tmp_path / "policy.toml", Vaults(tmp_path / "vaults"))
     opened.house._undress()
     opened.house.ledger.close()

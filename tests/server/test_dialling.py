@@ -1,6 +1,5 @@
 """A run on a stream of its own: opened over the other road once, found again when resumed, ended with the run."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,27 +14,21 @@ from server.dialling import Dialled
 from server.orders import ORDERS, Road, RunFolder, Who, read_order
 
 
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town.make(tmp_path)
-    made.up()
-    yield made
-    made.stop()
-
-
-def made(town: Town, tmp_path: Path, name: str = "run", coordinator: Path | None = None) -> RunFolder:
-    keys = {m: str(h.identity.public) for m, h in town.there.houses.items()}
-    root = coordinator or town.folder.root
-    who = Who(name, str(town.folder.identity_key), keys, dict.fromkeys(keys, "7"), str(root))
+def made(own_town: Town, tmp_path: Path, name: str = "run", coordinator: Path | None = None) -> RunFolder:
+    keys = {m: str(h.identity.public) for m, h in own_town.there.houses.items()}
+    root = coordinator or own_town.folder.root
+    who = Who(name, str(own_town.folder.identity_key), keys, dict.fromkeys(keys, "7"), str(root))
     return RunFolder.make(tmp_path / name, order(sorted(keys), rounds=2, deadline_s=20.0), who)
 
 
-def test_a_run_on_streams_ends_as_on_flowers_road_and_takes_its_stream_with_it(town: Town, tmp_path: Path) -> None:
-    folder, opened = made(town, tmp_path), []
+def test_a_run_on_streams_ends_as_on_flowers_road_and_takes_its_stream_with_it(
+    own_town: Town, tmp_path: Path
+) -> None:
+    folder, opened = made(own_town, tmp_path), []
 
     def flower(letters):
         opened.append(sorted(letters))
-        return town.there.road(letters)
+        return own_town.there.road(letters)
 
     carrier = Dialled(folder, flower)
     rounds.run(folder, carrier, lambda: carrier.silent)
@@ -43,20 +36,20 @@ def test_a_run_on_streams_ends_as_on_flowers_road_and_takes_its_stream_with_it(t
     assert folder.why() == {}
     assert CATALOG["average"].wire.decode(folder.result.read_bytes()).answered == (3, 3)
     assert opened == [["m0", "m1", "m2"]] * 2  # asked to dial, and the farewell of that session
-    assert list(town.folder.streams.iterdir()) == []
-    until(lambda: not any(line.is_alive() for home in town.homes.values() for line in home._lines.values()))
+    assert list(own_town.folder.streams.iterdir()) == []
+    until(lambda: not any(line.is_alive() for home in own_town.homes.values() for line in home._lines.values()))
 
 
 class Killed(BaseException):
     """The process is gone."""
 
 
-def test_a_run_that_was_killed_goes_on_upon_the_stream_that_it_had(town: Town, tmp_path: Path) -> None:
-    folder, opened = made(town, tmp_path), []
+def test_a_run_that_was_killed_goes_on_upon_the_stream_that_it_had(own_town: Town, tmp_path: Path) -> None:
+    folder, opened = made(own_town, tmp_path), []
 
     def flower(letters):
         opened.append(sorted(letters))
-        return town.there.road(letters)
+        return own_town.there.road(letters)
 
     first = Dialled(folder, flower)
 
@@ -69,33 +62,33 @@ def test_a_run_that_was_killed_goes_on_upon_the_stream_that_it_had(town: Town, t
         rounds.run(folder, dies)
     first.close()
     name = folder.stream.read_text()
-    assert (town.folder.streams / name).exists()  # the run has not ended
+    assert (own_town.folder.streams / name).exists()  # the run has not ended
     again = Dialled(folder, flower)
     rounds.run(folder, again)
     again.close()
     assert folder.ended
     assert folder.why() == {}
     assert len(opened) == 2
-    assert not (town.folder.streams / name).exists()
+    assert not (own_town.folder.streams / name).exists()
 
 
-def test_a_run_whose_members_do_not_dial_or_may_not_ends_by_name(town: Town, tmp_path: Path) -> None:
-    folder = made(town, tmp_path)
+def test_a_run_whose_members_do_not_dial_or_may_not_ends_by_name(own_town: Town, tmp_path: Path) -> None:
+    folder = made(own_town, tmp_path)
     carrier = Dialled(folder, lambda _letters: {})
     rounds.run(folder, carrier)
     carrier.close()
     assert folder.why() == {"error": "Abort", "message": "0 of 3 members dial"}
-    strangers = made(town, tmp_path, "strangers")
+    strangers = made(own_town, tmp_path, "strangers")
     strangers.spec.write_bytes(order(["m0", "m9"]))
-    stranger = Dialled(strangers, town.there.road)
+    stranger = Dialled(strangers, own_town.there.road)
     with pytest.raises(Abort, match="422"):
         stranger({})
 
 
-def test_a_run_whose_coordinator_is_restarting_is_not_over(town: Town, tmp_path: Path) -> None:
-    folder = made(town, tmp_path, coordinator=tmp_path / "nowhere")
+def test_a_run_whose_coordinator_is_restarting_is_not_over(own_town: Town, tmp_path: Path) -> None:
+    folder = made(own_town, tmp_path, coordinator=tmp_path / "nowhere")
     with pytest.raises(OSError, match="no coordinator"):
-        rounds.run(folder, Dialled(folder, town.there.road))
+        rounds.run(folder, Dialled(folder, own_town.there.road))
     assert not folder.ended
 
 

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from pathlib import Path
 
 import pytest
 from deployment import until
@@ -39,24 +38,6 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     made.up()
     yield made
     made.stop()
-
-
-@pytest.fixture
-def own_town(tmp_path: Path) -> Iterator[Town]:
-    made = Town.make(tmp_path)
-    made.up()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def stream(town: Town) -> Iterator[str]:
-    """A stream that all three have dialled, closed after the test: a home keeps no more than four."""
-    name = town.dialled()
-    yield name
-    with town.control() as control:
-        control.delete(f"/streams/{name}")
-    until(lambda: not town.here(name))
 
 
 def code_of(line: Line) -> int:

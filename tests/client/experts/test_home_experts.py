@@ -1,6 +1,6 @@
 """The experts of a home: real adapters and models, views on one base model, loaded when a letter first asks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +18,13 @@ from client.home import House
 from client.model import Adapted, Base, layout_of, load_base
 from client.settings import ExpertSettings
 from privacy.artefact import Artefact
-from privacy.ledger import Ledger
 from privacy.policy import Budget, Permission, Policy
 from privacy.units import Level
 from protocols.faults import PeerError
-from protocols.session import MemberId
 
 POLICY = Policy(1, Budget(epsilon=8.0, delta=1e-5, record_tokens=16), (Permission("p", Level.LOGITS, ("mixture",)),))
 CONTEXT, DRAFTS = [70, 80, 90, 100, 110], [120, 130]
 MakeHouse = Callable[..., House]
-
-
-@pytest.fixture(scope="module")
-def base(model_folder: Path) -> Base:
-    return load_base(str(model_folder))
 
 
 def artefact(base: Base, seed: int, rank: int = 2) -> Artefact:
@@ -40,22 +33,14 @@ def artefact(base: Base, seed: int, rank: int = 2) -> Artefact:
 
 
 @pytest.fixture
-def make_house(base: Base, tmp_path: Path) -> Iterator[MakeHouse]:
-    made: list[House] = []
+def make_house(housed: MakeHouse) -> MakeHouse:
+    texts = [f"note {n}: the patient came at {n} o'clock" for n in range(40)]
 
     def make(expert: ExpertSettings | None, *adapters: Artefact) -> House:
-        texts = [f"note {n}: the patient came at {n} o'clock" for n in range(40)]
         kept = {f"shard-{n}": adapter for n, adapter in enumerate(adapters)}
-        house = House(
-            MemberId("clinic"), base, lambda: texts, Declared(40, 1500), lambda: POLICY,
-            Ledger(tmp_path / f"ledger{len(made)}.db"), "notes", adapters=kept.__getitem__, expert=expert,
-        )  # fmt: skip
-        made.append(house)
-        return house
+        return housed(POLICY, texts, Declared(40, 1500), adapters=kept.__getitem__, expert=expert)
 
-    yield make
-    for house in made:
-        house.close()
+    return make
 
 
 def said(model: object) -> np.ndarray:
@@ -99,8 +84,7 @@ def test_training_in_between_leaves_the_experts_as_they_were(make_house: MakeHou
     for rank in (4, 2):  # training needs other matrices in the model, or the same ones with another vector in them
         house._undress()
         layout = layout_of(base, rank=rank, alpha=8.0, targets=("q_proj", "v_proj"), adapter_seed=3)
-        house._dressed = Adapted(base, layout)
-        house._dressed.set(np.full(layout.size, 0.7, np.float32))
+        house.wardrobe.wear(layout).set(np.full(layout.size, 0.7, np.float32))
         public = experts.public.block(CONTEXT, [121, 130]).next[0]
         assert np.abs(public - before[1][0]).max() < 1e-5
         own = experts.own[0].block([*CONTEXT, 7], []).next
@@ -113,6 +97,7 @@ def test_one_adapter_comes_with_what_its_charge_is_known_by(make_house: MakeHous
     made = artefact(base, 1)
     experts = make_house(ExpertSettings(("shard-0",)), made).experts(by_bytes=False)
     assert experts.artefact is made
+    assert experts.digest == made.digest
     assert len(experts.own) == 1
 
 
