@@ -22,35 +22,40 @@ _SIZES = (3, 4, 5)  # bytes
 _BASE, _MIX, _SPREAD = (np.uint64(x) for x in (0x100000001B3, 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93))
 _BUCKETS = 18  # bits by which n-grams are told apart for their weights
 _AT_ONCE = 256  # texts
+_KEPT = 2**20  # characters: their n-grams take 50 times as many bytes
 _CHUNK = 2**15  # bytes whose n-grams stay in the cache
 
 
 class Embedding:
-    """Place texts by what tells the `public` ones apart."""
+    """Place texts by what tells the `public` ones apart; `places` are the public ones' own, as `place` says them."""
 
     def __init__(self, public: Sequence[str]) -> None:
-        found = np.zeros(2**_BUCKETS, np.intp)
-        for _, grams in _grams(public):
+        found, hashed = np.zeros(2**_BUCKETS, np.intp), _Hashed(public)
+        for _, grams in hashed:
             found += np.bincount(grams >> np.uint64(64 - _BUCKETS), minlength=2**_BUCKETS)
         self._weights = (np.log((1 + found.sum()) / (1 + found)) / 8).astype(np.float32)
         self._middle, self._axes = np.zeros(_DIMENSIONS, np.float32), np.eye(_DIMENSIONS, dtype=np.float32)
-        count = min(_SAMPLE, len(public))
+        spread, count = self._spread(hashed), min(_SAMPLE, len(public))
         if count >= _LEAST:
-            some = self._spread([public[i * len(public) // count] for i in range(count)])
+            some = spread[[i * len(public) // count for i in range(count)]]
             self._middle = some.mean(axis=0)
             off = (some - self._middle).astype(np.float64)
             self._axes = np.linalg.eigh(off.T @ off)[1][:, -AXES:].astype(np.float32)
+        self.places = self._along(spread)
 
     def place(self, texts: Sequence[str]) -> Places:
         """Return unit vectors, shape (texts, axes) float32; zeros for a text without any letter."""
-        places = self._spread(texts)
-        known = places.any(axis=1, keepdims=True)
-        return normalised(np.where(known, (places - self._middle) @ self._axes, 0))
+        return self._along(self._spread(_Hashed(texts, again=False)))
 
-    def _spread(self, texts: Sequence[str]) -> Places:
+    def _along(self, spread: Places) -> Places:
+        """Return where projections lie along the axes, at length 1."""
+        known = spread.any(axis=1, keepdims=True)
+        return normalised(np.where(known, (spread - self._middle) @ self._axes, 0))
+
+    def _spread(self, hashed: "_Hashed") -> Places:
         """Return the random projection of each text's n-grams, at length 1."""
-        places = np.zeros((len(texts), _DIMENSIONS), np.float32)
-        for rows, grams in _grams(texts):
+        places = np.zeros((len(hashed.texts), _DIMENSIONS), np.float32)
+        for rows, grams in hashed:
             weights = self._weights[grams >> np.uint64(64 - _BUCKETS)]
             spread = grams * _SPREAD
             at = (spread >> np.uint64(40)).astype(np.intp) % _DIMENSIONS
@@ -74,6 +79,18 @@ def nearest(places: Places, among: Places) -> NDArray[np.intp]:
         part = places[start : start + _AT_ONCE]
         found[start : start + _AT_ONCE] = np.where(part.any(axis=1), (part @ among.T).argmax(axis=1), -1)
     return found
+
+
+class _Hashed:
+    """Be the hashed n-grams of texts: of few texts that are looked at `again` they are kept, of many hashed again."""
+
+    def __init__(self, texts: Sequence[str], *, again: bool = True) -> None:
+        self.texts = texts
+        keep = again and sum(map(len, texts)) <= _KEPT
+        self._kept = list(_grams(texts)) if keep else None
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint64]]]:
+        return _grams(self.texts) if self._kept is None else iter(self._kept)
 
 
 def _grams(texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint64]]]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from client import embedding
 from client.data import Records
 from client.embedding import AXES, Embedding, nearest
 from client.homes.counting import Voters
@@ -58,12 +59,25 @@ def test_places_are_unit_vectors_and_the_same_for_ever():
 
 def test_many_public_texts_say_by_which_axes_texts_differ():
     public = [f"{text} {word}" for text in PUBLIC for word in ["alpha", "beta", "gamma", "delta", "epsilon"] * 6]
-    embedding = Embedding(public)
-    places = embedding.place([*PUBLIC, ""])
+    made = Embedding(public)
+    places = made.place([*PUBLIC, ""])
     assert places.shape == (6, AXES)
     assert not places[5].any()
-    near = places[:5] @ embedding.place(public).T
+    near = places[:5] @ made.place(public).T
     assert [public[i].startswith(text) for text, i in zip(PUBLIC, near.argmax(axis=1), strict=True)] == [True] * 5
+
+
+def test_the_public_texts_places_are_known_without_hashing_them_again(monkeypatch):
+    public = [f"{text} {n}" for n in range(40) for text in PUBLIC]
+    hashed, grams = [], embedding._grams
+    monkeypatch.setattr(embedding, "_grams", lambda texts: hashed.append(len(texts)) or grams(texts))
+    made = Embedding(public)
+    assert hashed == [200]
+    assert np.array_equal(made.places, made.place(public))
+    monkeypatch.setattr(embedding, "_KEPT", 0)  # of more than are kept, they are hashed again
+    again = Embedding(public)
+    assert hashed == [200, 200, 200, 200]
+    assert np.array_equal(again.places, made.places)
 
 
 def test_what_a_text_says_does_not_hang_on_the_texts_beside_it():
