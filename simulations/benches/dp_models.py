@@ -16,6 +16,7 @@ from client.model import Adapted, Base, layout_of
 from client.training.clipping import Clipper
 from client.training.optimisers import optimiser
 from privacy.randomness import SystemRandomness
+from simulations.benches.llamas import llama
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 RANK, ALPHA = 8, 16.0
@@ -45,20 +46,7 @@ SHAPES = {shape.name: shape for shape in (TINY, SMALL, LARGE)}
 
 def model_of(shape: Shape) -> Any:
     """Return the model, in evaluation mode and frozen; always the same random weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.inner,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        max_position_embeddings=shape.tokens,
-        use_cache=False,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
-        return LlamaForCausalLM(config).eval().requires_grad_(False)
+    return llama(shape, shape.tokens, seed=7, use_cache=False).requires_grad_(False)
 
 
 def batch_of(shape: Shape) -> Records:

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
+from simulations.benches.llamas import llama
+
 Tokens = NDArray[np.int32]
 END = "<end>"
 
@@ -69,24 +71,8 @@ def windows(tokens: Tokens, length: int) -> Tokens:
 
 def fresh(shape: Shape, seed: int) -> Any:
     """Return a model with random weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.inner,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        max_position_embeddings=shape.longest,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=0,
-        initializer_range=0.05,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config).eval()
+    ends = {"bos_token_id": None, "eos_token_id": 0, "pad_token_id": 0}
+    return llama(shape, shape.longest, seed, tie_word_embeddings=True, initializer_range=0.05, **ends)
 
 
 def fit(model: Any, rows: Tokens, training: Training, seed: int) -> None:

@@ -42,8 +42,7 @@ from server.road import StreamRoad
 from simulations.benches.dp_models import LARGE, Shape, model_of
 from simulations.benches.logits_homes import TERMS, home_of, question
 from simulations.benches.rows import Row
-from simulations.benches.stream import _Town as Town
-from simulations.benches.stream import _town as town
+from simulations.benches.stream import Town, raise_town
 
 NAMES = ("ash", "birch", "cedar")
 POSITIONS = 4
@@ -66,7 +65,7 @@ def overhead(size: Overhead | None = None) -> list[Row]:
     """Return what the trips took beyond the slowest member's forward passes, as a share of these."""
     size = size or Overhead()
     with tempfile.TemporaryDirectory(prefix="p-") as folder, ExitStack() as held:
-        here = held.enter_context(town(Path(folder)))
+        here = held.enter_context(raise_town(Path(folder)))
         stream, ends, roster = held.enter_context(_members(here, Path(folder), size))
         road = held.enter_context(StreamRoad(here.folder.control_socket, stream, _TRIP_S))
         outbox = Outbox(road, here.coordinator, "coordinator", "0f" * 16, "mixture", dict(roster.keys))

@@ -52,7 +52,7 @@ _FLOWER_MS = 9_100.0  # docs/log.md: two members, on a quiet machine, at best
 def measure() -> list[Row]:
     """Return the medians for letters of 1 kB to three members at once, in one process, over TLS on loopback."""
     with tempfile.TemporaryDirectory(prefix="p-") as folder, ExitStack() as held:
-        town = held.enter_context(_town(Path(folder)))
+        town = held.enter_context(raise_town(Path(folder)))
         road = held.enter_context(StreamRoad(town.folder.control_socket, town.dialled(_Echo()), 30.0))
         members = list(town.identities)
         bare = _median_ms(road, [dict.fromkeys(members, bytes(_BYTES)) for _ in range(TRIPS)])
@@ -80,7 +80,9 @@ def _median_ms(road: StreamRoad, trips: list[dict[MemberId, bytes]]) -> float:
 
 
 @dataclass
-class _Town:
+class Town:
+    """Hold a hub of a coordinator's without Flower, and the homes that have dialled it."""
+
     folder: Folder
     openings: Openings
     coordinator: Identity
@@ -99,7 +101,7 @@ class _Town:
 
 
 @contextmanager
-def _town(folder: Path) -> Iterator[_Town]:
+def raise_town(folder: Path) -> Iterator[Town]:
     """Yield a front with its hub and a control socket, without Flower."""
     made = init(folder / "c", f"127.0.0.1:{free_port()}")
     coordinator, openings, hubs = made.identity(), Openings(made.streams), list[Hub]()
@@ -120,7 +122,7 @@ def _town(folder: Path) -> Iterator[_Town]:
     ]
     for server in servers:
         server.start()
-    town = _Town(made, openings, coordinator, {MemberId(f"m{i}"): Identity.generate() for i in range(MEMBERS)}, [])
+    town = Town(made, openings, coordinator, {MemberId(f"m{i}"): Identity.generate() for i in range(MEMBERS)}, [])
     while not hubs:
         time.sleep(0.01)
     yield town
@@ -163,7 +165,7 @@ class _Room:
 class _Boxes(dict[MemberId, Submit]):
     """Hold real desks and mailboxes: shelf and ledger on disk, durable, each answer signed and in the trail."""
 
-    def __init__(self, town: _Town, folder: Path) -> None:
+    def __init__(self, town: Town, folder: Path) -> None:
         super().__init__()
         self.town = town
         for member, identity in town.identities.items():
