@@ -35,13 +35,20 @@ def simulate_file(
     """Simulate the experiment in `file`. Raises: ConfigError, Abort, RunFailed."""
     began = time.monotonic()
     experiment = load_experiment(file)
+    thinking = isinstance(run_of(experiment), ThinkingRun)
+    if thinking and engine != "in-process":
+        said = f"expected in-process: {experiment.collaboration.name} is simulated in this process alone"
+        raise ConfigError(file, "--engine", said)
+    if thinking and not compare:
+        said = f"expected --compare: of {experiment.collaboration.name} a comparison is all that is simulated"
+        raise ConfigError(file, "--no-compare", said)
     if out is not None and out.exists() and any(out.iterdir()):
         raise ConfigError(out, "--out", "expected a new folder")
     base = load_base(experiment.model_path)
     with tempfile.TemporaryDirectory(prefix="parley-") as scratch:
         texts = lay_out(experiment, file, Path(scratch) / "data")
         require_rows(experiment, file, texts, base.tokenizer)
-        if isinstance(run_of(experiment), ThinkingRun):
+        if thinking:
             _keep(think(experiment, texts, base, console), out, json_file, console)
             return
         experiment = complete(experiment, training(texts), base)

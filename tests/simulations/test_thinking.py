@@ -117,3 +117,14 @@ def test_no_run_on_nodes_is_ordered_of_what_has_no_adapter_for_a_result(experime
     experiment = load_experiment(file_for(experiment_file, "mixture"))
     with pytest.raises(ConfigError, match="parley ask"):
         run_of(experiment).task(experiment, load_base(experiment.model_path))
+
+
+@pytest.mark.parametrize("name", ["mixture", "product", "contrast"])
+@pytest.mark.parametrize(("engine", "compare", "key"), [("flower", True, "--engine"), ("in-process", False, "--no-")])
+def test_an_option_that_a_simulation_of_thinking_does_not_have_is_refused(
+    experiment_file, tmp_path, name, engine, compare, key
+):
+    file = file_for(experiment_file, name)
+    with pytest.raises(ConfigError, match=f"experiment.toml: {key}.* {name} "):
+        simulate_file(file, engine, tmp_path / "out", compare, None, QUIET)
+    assert not (tmp_path / "out").exists()
