@@ -238,7 +238,7 @@ class Visit:
             raise LevelForbidden(f"the budget is for {budget.relation.value} and not for zero-out")
         if unit is Unit.RECORD and budget.record_tokens != record_tokens:
             # else a partner could make a record of one word
-            raise LevelForbidden(f"the budget is per {budget.record_tokens} tokens, not {record_tokens}")
+            raise LevelForbidden(tokens_apart(budget.record_tokens, record_tokens))
         if record_tokens > budget.record_tokens:  # the wider the records, the more memory a letter takes
             raise LevelForbidden(f"records of {record_tokens} tokens, the policy says {budget.record_tokens} at most")
 
@@ -284,3 +284,9 @@ class Visit:
         return Begun(
             terms, spec, request.members, lambda values: sums.upload(name, begun, values, self.house.threads)
         )
+
+
+def tokens_apart(budget: int, asked: int) -> str:
+    """Say that a budget is for records of another width than is asked for, and where both are written."""
+    where = "budget.record_tokens of policy.toml, and training.record_tokens of what is asked"
+    return f"the budget is per {budget} tokens, not {asked}: {where}"

@@ -27,6 +27,7 @@ SHIPPED_MODEL = "base"
 SHIPPED = Path(__file__).parent / "base" / "model"
 SUMS_ONLY = frozenset({"pooled", "soup", "search", "extrapolate"})  # what a member adds is protected in the sum alone
 TOLD_APART = frozenset({"mixture", "product", "contrast"})  # by models that members train apart
+AT_HOME = TOLD_APART | {"merge"}  # whose adapters members train at home first, as `parley member train` does
 OBJECTIVES = frozenset({"average", "pooled"})  # whose homes train for answers and preferences, too
 SILO = "silo:"  # before the name of a silo of the standard library
 _LONGEST_PURPOSE = 256
@@ -292,7 +293,22 @@ def _require_fitting(experiment: Experiment, file: Path) -> None:
         raise ConfigError(file, "training.objective", f"expected text: {name} trains for nothing else")
     if experiment.privacy.unit is Unit.GROUP and name == "merge":
         raise ConfigError(file, "privacy.unit", "expected record or member: adapters of a merge know no groups")
+    if name in AT_HOME:
+        _require_plain(experiment.training, name, file)
     for member in experiment.members:
         if member.content not in (None, CONTENT[objective]):
             wanted = f'expected {CONTENT[objective].value}, for objective = "{objective.value}"'
             raise ConfigError(file, f"members.{member.name}.content", wanted)
+
+
+def _require_plain(training: TrainingTable, name: str, file: Path) -> None:
+    """Refuse what training at home, before any round, does not know. Raises: ConfigError."""
+    for key, given, plain in (
+        ("share", training.share, 1.0),
+        ("proximal", training.proximal, 0.0),
+        ("target_quantile", training.target_quantile, None),
+    ):
+        if given != plain:
+            wanted = "none" if plain is None else f"{plain:g}"
+            said = f"expected {wanted}: the adapters of a {name} are trained at home, before any round"
+            raise ConfigError(file, f"training.{key}", said)

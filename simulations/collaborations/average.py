@@ -13,7 +13,7 @@ from client.homes.local import MOST_STEPS, units_of
 from client.model import Base, load_base
 from client.settings import DataSettings
 from client.training.noise import noise_multiplier, opened, require_promise
-from client.visit import UNITS
+from client.visit import UNITS, tokens_apart
 from privacy.accounting.accountant import NAME, Filter, calibrate, default_orders, price
 from privacy.accounting.certificate import certify
 from privacy.config import ConfigError
@@ -181,7 +181,7 @@ def misfits_of_the_unit(recipe: Recipe, budget: Budget) -> Iterator[Exception]:
     elif recipe.unit is Unit.MEMBER and budget.relation is not Relation.ZERO_OUT:
         yield LevelForbidden(f"the budget is for {budget.relation.value} and not for zero-out")
     elif recipe.unit is Unit.RECORD and budget.record_tokens != recipe.record_tokens:
-        yield LevelForbidden(f"the budget is per {budget.record_tokens} tokens, not {recipe.record_tokens}")
+        yield LevelForbidden(tokens_apart(budget.record_tokens, recipe.record_tokens))
     elif recipe.record_tokens > budget.record_tokens:
         yield LevelForbidden(
             f"records of {recipe.record_tokens} tokens, the policy says {budget.record_tokens} at most"

@@ -117,7 +117,11 @@ def test_each_rule_that_would_refuse_is_named(scene: Scene, permission: dict[str
     ("budget", "reason"),
     [
         ({"unit": Unit.GROUP}, "LevelForbidden: the budget is per group, the recipe per record"),
-        ({"record_tokens": 99}, "LevelForbidden: the budget is per 99 tokens, not 16"),
+        (
+            {"record_tokens": 99},
+            "LevelForbidden: the budget is per 99 tokens, not 16: budget.record_tokens of policy.toml, and"
+            " training.record_tokens of what is asked",
+        ),
     ],
 )
 def test_a_budget_for_something_else_is_named(scene: Scene, budget: dict[str, object], reason: str) -> None:

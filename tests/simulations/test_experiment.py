@@ -42,3 +42,12 @@ def test_a_mistake_names_the_file_and_the_key(experiment_file, old, new, words):
         load_experiment(experiment_file)
     for word in ["experiment.toml", *words]:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["merge", "mixture", "product", "contrast"])
+@pytest.mark.parametrize("option", ["share = 0.5", "proximal = 0.1", "target_quantile = 0.5"])
+def test_what_training_at_home_does_not_know_is_refused_and_not_left_out(experiment_file, name, option):
+    text = experiment_file.read_text().replace('"average"', f'"{name}"', 1)
+    experiment_file.write_text(text.replace("steps = 2", f"steps = 2\n{option}", 1))
+    with pytest.raises(ConfigError, match=rf"experiment.toml: training.{option.split()[0]}: .*trained at home"):
+        load_experiment(experiment_file)
