@@ -1,8 +1,6 @@
 """Offer all commands as `parley`: experiments here, `member` and `coordinator` from their own floors."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +12,8 @@ from client.cli import policy as member_policy
 from client.redact_cli import redact
 from privacy.config import ConfigError
 from server.cli import app as coordinator_app
+from simulations.counting_cli import evolve, keyphrases, label
+from simulations.explaining import errors as _errors
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,7 +22,8 @@ app = typer.Typer(
 )
 app.add_typer(member_app, name="member", help="An organisation's or device's side.")
 app.add_typer(coordinator_app, name="coordinator", help="The coordinator's side.")
-app.command()(redact)
+for _command in (redact, evolve, keyphrases, label):
+    app.command()(_command)
 
 ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file (TOML).")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
@@ -345,29 +346,6 @@ def bench(
 def main() -> None:
     """Run `parley`."""
     app()
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Turn what a person can mend into one line and exit status 2; what is not finished into status 3."""
-    from protocols.faults import Abort
-
-    try:
-        yield
-    except ConfigError as wrong:
-        typer.echo(f"parley: {wrong}", err=True)
-        raise typer.Exit(2) from None
-    except (Abort, TimeoutError) as ended:
-        typer.echo(f"parley: {ended}", err=True)
-        raise typer.Exit(3) from None
-    except KeyboardInterrupt:
-        typer.echo("parley: interrupted; nothing is left running", err=True)
-        raise typer.Exit(130) from None
-    except Exception as failed:
-        if type(failed).__name__ not in ("NodeDied", "RunFailed", "ControlError", "Unreachable"):
-            raise
-        typer.echo(f"parley: {failed}", err=True)
-        raise typer.Exit(3) from None
 
 
 if __name__ == "__main__":

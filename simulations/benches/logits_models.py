@@ -77,7 +77,7 @@ def fresh(shape: Shape, seed: int) -> Any:
 
 def fit(model: Any, rows: Tokens, training: Training, seed: int) -> None:
     """Train all parameters on random rows; the rate rises over the first steps and falls over the last 60 %."""
-    draw, optimizers = np.random.default_rng(seed), _optimizers(model, training.rate)
+    draw, rules = np.random.default_rng(seed), optimizers(model, training.rate)
     parameters = list(model.parameters())
     for step in range(training.steps):
         share = step / training.steps
@@ -86,14 +86,15 @@ def fit(model: Any, rows: Tokens, training: Training, seed: int) -> None:
         logits = model(input_ids=chosen, use_cache=False).logits
         cross_entropy(logits[:, :-1].flatten(0, 1), chosen[:, 1:].flatten()).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
+        for rule in rules:
+            for group in rule.param_groups:
                 group["lr"] = group["initial"] * scale
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            rule.step()
+            rule.zero_grad(set_to_none=True)
 
 
-def _optimizers(model: Any, rate: float) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+def optimizers(model: Any, rate: float) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Return Muon for the matrices, and AdamW at half its rate for all else; each group knows its `initial` rate."""
     named = list(model.named_parameters())
     matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in named if p.ndim != 2 or "embed" in name]

@@ -6,7 +6,7 @@ searched for what was planted, letter by letter, both ways.
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from client.asker import COLLABORATION as ASK
@@ -23,6 +23,7 @@ from privacy.policy import Budget, Permission, Policy
 from privacy.redaction.redactor import Redactor
 from privacy.redaction.settings import Settings as Redaction
 from privacy.units import Level
+from protocols import stream
 from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
 from protocols.keys import Identity
@@ -95,15 +96,24 @@ class Hall:
         return {member: tapped(villager.deliver) for member, villager in self.village.villagers.items()}
 
 
-def raise_hall(shares: Sequence[Share], bases: Mapping[str, Base], folder: Path, *, redacted: bool) -> Hall:
-    """Build every member on its own model and notes; unless `redacted`, texts cross as they are."""
-    coordinator = Identity.generate()
+def raise_hall(
+    shares: Sequence[Share],
+    bases: Mapping[str, Base],
+    folder: Path,
+    *,
+    redacted: bool,
+    epsilon: float = 1.0,
+    coordinator: Identity | None = None,
+) -> Hall:
+    """Build every member on its own model and notes, with a budget; unless `redacted`, texts cross as they are."""
+    coordinator = coordinator or Identity.generate()
     names = (ASK, *(c.name for c in CATALOG.values() if c.level is Level.TEXT))
     permission = Permission(
         str(coordinator.public), Level.TEXT, names, smallest_crowd=3, unsafe_without_noise=True,
         redaction="default" if redacted else "", unsafe_unredacted_text=not redacted,
     )  # fmt: skip
-    policy = Policy(1, Budget(1.0, 1e-5, disclosures=10**6), (permission,))
+    dials = replace(permission, level=Level.LOGITS, collaborations=(stream.NAME,), redaction="")
+    policy = Policy(1, Budget(epsilon, 1e-5, disclosures=10**6), (permission, dials))
     houses = {MemberId(s.member): _house(s, bases[s.member], folder / s.member, policy) for s in shares}
     for house in houses.values():
         house.mouth = home_mouth(TextSettings(most_tokens=48), house)

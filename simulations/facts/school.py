@@ -4,56 +4,92 @@ A trained model is kept in the folder, as any model is, and is read by the homes
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from client.model import Base, load_base
-from simulations.benches.logits_models import Shape, Shelf, Training, fit, fresh, stream, windows
+from simulations.benches.logits_models import Shape, Shelf, fresh, optimizers
 from simulations.facts.lessons import lessons
 from simulations.facts.world import Share
 
-_SHAPE = Shape(vocabulary=768, hidden=128, inner=320, layers=3, heads=4, window=128, longest=512)
+_SHAPE = Shape(vocabulary=1200, hidden=128, inner=320, layers=3, heads=4, window=192, longest=512)
+_SILENT = -100  # what torch's cross entropy leaves out
+_LESSONS = 20_000  # of which the vocabulary is made
 
 
 @dataclass(frozen=True, slots=True)
 class Schooling:
-    """Say how long models are taught: lessons and steps of the public one, and of a member's own.
+    """Say how long models are taught: steps of the public one, and of each member's own.
 
-    Units:  one step sees `batch` windows of 128 tokens.
+    Units:  one step sees `batch` lessons; only what is said in answer counts, not what was asked.
     """
 
-    public_lessons: int = 60_000
-    public_steps: int = 2_500
-    own_lessons: int = 6_000
-    own_steps: int = 500
+    public_steps: int = 3_000
+    own_steps: int = 700
     rate: float = 0.006
-    own_rate: float = 0.003
-    batch: int = 12
+    own_rate: float = 0.002
+    batch: int = 24
     seed: int = 5
 
 
 def school(folder: Path, shares: Sequence[Share], schooling: Schooling) -> tuple[Base, dict[str, Base]]:
     """Return the public model, and by member its own, trained unless the folder has them."""
-    public_texts = list(lessons(schooling.public_lessons, schooling.seed))
-    shelf = Shelf(folder, f"facts {schooling}")
-    tokenizer = shelf.vocabulary(public_texts, _SHAPE.vocabulary)
+    shelf = Shelf(folder, f"facts {schooling} {_SHAPE}")
+    tokenizer = shelf.vocabulary(lessons(_LESSONS, schooling.seed), _SHAPE.vocabulary)
+    size, seed = schooling.batch, schooling.seed
 
-    def taught(model: object, texts: Sequence[str], training: Training, seed: int) -> object:
-        fit(model, windows(stream(texts, tokenizer), _SHAPE.window), training, seed)
+    def public() -> Any:
+        model, steps = fresh(_SHAPE, seed), schooling.public_steps
+        teach(model, tokenizer, lessons(steps * size, seed), size, steps, schooling.rate)
         return model
 
-    first = Training(schooling.public_steps, schooling.rate, schooling.batch)
-    public = shelf.model(
-        "public", "", lambda: taught(fresh(_SHAPE, schooling.seed), public_texts, first, schooling.seed), tokenizer
-    )
-    own = Training(schooling.own_steps, schooling.own_rate, schooling.batch)
-    for i, share in enumerate(shares):
-        texts = list(lessons(schooling.own_lessons, schooling.seed + 1 + i, share))
-        shelf.model(
-            share.member,
-            repr(share),
-            lambda texts=texts, i=i: taught(copy.deepcopy(public), texts, own, i),  # type: ignore[misc]
-            tokenizer,
-        )
+    def own(share: Share, number: int) -> Any:
+        model, steps = copy.deepcopy(taught), schooling.own_steps
+        teach(model, tokenizer, lessons(steps * size, seed + 1 + number, share), size, steps, schooling.own_rate)
+        return model
+
+    taught = shelf.model("public", "", public, tokenizer)
+    for number, share in enumerate(shares):
+        shelf.model(share.member, repr(share), lambda s=share, n=number: own(s, n), tokenizer)  # type: ignore[misc]
     return load_base(str(folder / "public")), {s.member: load_base(str(folder / s.member)) for s in shares}
+
+
+def teach(model: Any, tokenizer: Any, texts: Iterator[str], size: int, steps: int, rate: float) -> None:
+    """Train all parameters on what is said in answer; the rate rises over the first steps, and falls at the end."""
+    parameters, rules = list(model.parameters()), optimizers(model, rate)
+    for step in range(steps):
+        tokens, wanted = _batch(tokenizer, [next(texts) for _ in range(size)])
+        logits = model(input_ids=tokens, use_cache=False).logits
+        torch.nn.functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1), wanted[:, 1:].flatten(), ignore_index=_SILENT
+        ).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        scale = min(1.0, (step + 1) / 30, (steps - step) / (0.6 * steps))
+        for rule in rules:
+            for group in rule.param_groups:
+                group["lr"] = group["initial"] * scale
+            rule.step()
+            rule.zero_grad(set_to_none=True)
+
+
+def _batch(tokenizer: Any, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return tokens (texts, longest), and the same with all but the answers silent."""
+    rows: list[tuple[NDArray[np.int64], int]] = []
+    for text in texts:
+        asked = text[: text.rindex("\n", 0, -1) + 1]
+        asked += text[len(asked) :].partition(":")[0] + ":"
+        begun = tokenizer(asked, add_special_tokens=False)["input_ids"]
+        said = tokenizer(text[len(asked) :], add_special_tokens=False)["input_ids"]
+        rows.append((np.array([*begun, *said], np.int64)[-_SHAPE.window :], len(said)))
+    longest = max(row.size for row, _ in rows)
+    tokens, wanted = np.zeros((len(rows), longest), np.int64), np.full((len(rows), longest), _SILENT, np.int64)
+    for i, (row, said) in enumerate(rows):
+        tokens[i, : row.size] = row
+        wanted[i, row.size - said : row.size] = row[-said:]
+    return torch.from_numpy(tokens), torch.from_numpy(wanted)

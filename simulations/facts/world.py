@@ -140,7 +140,7 @@ def fact_about(thing: str, random: Random) -> Fact:
 def author(random: Random) -> Author:
     """Return somebody who does not exist."""
     given, last = random.choice(given_names()).title(), random.choice(surnames()).title()
-    return Author(f"{given} {last}", f"{given}.{last}@clinic.example".lower().replace(" ", ""))
+    return Author(f"{given} {last}", f"{given[0]}.{last}@clinic.example".lower().replace(" ", ""))
 
 
 def coined(random: Random, taken: set[str]) -> str:
