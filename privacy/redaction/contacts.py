@@ -9,6 +9,7 @@ import ipaddress
 
 from privacy.redaction.patterns import Pattern
 from privacy.redaction.spans import Entity
+from privacy.redaction.wordlists import plain_words
 
 _SAFE = """
     com org net edu gov mil int biz coop museum aero jobs mobi tel travel asia de fr uk nl ch it es pt se fi
@@ -190,9 +191,18 @@ CONTACTS = (
     Pattern(
         Entity.HANDLE,
         "user's name",
-        r"(?i)\b(?:user\s?name|user\s?id|login|skype|telegram|discord|handle|screen name)\s*"
-        r"(?:is|:|=)\s*[\"']?@?([A-Za-z0-9][\w.#-]{2,40})",
+        r"(?i)\b(?:(?:user\s?name|user\s?id|login|skype|telegram|discord|screen name"
+        r"|(?:my|your|his|her|their|our|s)\s+handle)\s*(?:is|:|=)|handle\s*[:=])"
+        r"\s*[\"']?@?([A-Za-z0-9][\w.#-]{2,40})",
         0.7,
+        group=1,
+    ),
+    Pattern(
+        Entity.HANDLE,
+        "user's name, or a thing's handle",
+        r"(?i)\bhandle\s+is\s*[\"']?@?([A-Za-z0-9][\w.#-]{2,40})",
+        0.7,
+        measure=lambda name: 0 if name.rstrip(".") in plain_words() else len(name),
         group=1,
     ),
 )

@@ -1,6 +1,6 @@
 """Find names by the recogniser that ships: whatever passes a low bar, not only what is likely a name."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from privacy.redaction.ner import network
 from privacy.redaction.ner.features import ends_a_sentence
 from privacy.redaction.spans import Entity, Span
 from privacy.redaction.view import View
+from privacy.redaction.wordlists import plain_words
 
 _KINDS = (Entity.PERSON, Entity.ORGANIZATION, Entity.LOCATION, Entity.MISC)
 _NEVER = frozenset(
@@ -30,11 +31,13 @@ class NameDetector:
     """Find people, organisations, places and works.
 
     Units:   `least` is the probability from which a word is taken for part of a name; missing one costs more than
-             hiding a word too many. Scores run from 0.4 at `least` to 1. Languages, works and products, which the
-             recogniser calls MISC, are found with `works` alone, but for those that may as well be something else.
+             hiding a word too many. One word of a run that holds nothing but plain words in small letters must reach
+             `plain`. Scores run from 0.4 at `least` to 1. Languages, works and products, which the recogniser calls
+             MISC, are found with `works` alone, but for those that may as well be something else.
     """
 
     least: float = 0.3
+    plain: float = 0.98
     works: bool = False
     name: str = "names"
 
@@ -61,8 +64,10 @@ class NameDetector:
             start, stop = places[first + i][0], places[first + end - 1][1]
             of = kinds[i:end].sum(0)
             surely_a_work = of[3] > _SURELY * of.sum() and not self.works
-            if not surely_a_work and _is_a_name(text, start, stop):
-                sure = float(np.max(named[i:end]))
+            sure = float(np.max(named[i:end]))
+            words = (text[a:b] for a, b in places[first + i : first + end])
+            likely = sure >= self.plain or not _is_plain(words)
+            if likely and not surely_a_work and _is_a_name(text, start, stop):
                 score = _BAR + (1 - _BAR) * (sure - self.least) / (1 - self.least)
                 yield Span(start, stop, _KINDS[int(of.argmax())], min(1.0, score), "recogniser of names")
             i = end
@@ -76,6 +81,11 @@ def _pieces(text: str, places: list[tuple[int, int]]) -> Iterator[tuple[int, int
             if i > start:
                 yield start, i
             start = i
+
+
+def _is_plain(words: Iterable[str]) -> bool:
+    """Say whether all words are plain ones in small letters; signs between them count for nothing."""
+    return all(w in plain_words() or not w[0].isalnum() for w in words)
 
 
 def _is_a_name(text: str, start: int, stop: int) -> bool:

@@ -83,17 +83,17 @@ class PhoneDetector:
 
     def find(self, view: View) -> Iterator[Span]:
         """Yield telephone numbers."""
-        found = list(self._in(view))
+        found = list(self._in(view, broken=False))
         yield from found
         for by in (b" ", b""):
             if joined := view.joined(by):
                 taken = {place for s in found for place in (s.start, s.end)}
-                for span in self._in(joined):
-                    broken = "\n" in view.text[span.start : span.end] or "*" in view.text[span.start : span.end]
-                    if broken and span.score >= 0.8 and not taken & {span.start, span.end}:
+                for span in self._in(joined, broken=True):
+                    if span.score >= 0.8 and not taken & {span.start, span.end}:
                         yield span
 
-    def _in(self, view: View) -> Iterator[Span]:
+    def _in(self, view: View, broken: bool) -> Iterator[Span]:
+        """Yield numbers; with `broken`, those alone in which a line ends or a mark stands."""
         letters = view.letters
         for match in _CANDIDATE.finditer(letters):
             start, end = match.span()
@@ -104,19 +104,22 @@ class PhoneDetector:
                 or after in (b"_", b"%", b":")
             ):
                 continue
+            place = view.span(start, end)
+            if broken and not _is_broken(view.text[place[0] : place[1]]):
+                continue
             text = letters[start:end].decode("latin-1")
-            context = letters[max(0, start - 40) : start].lower()
-            if score := self._score(text, any(word in context for word in _SAID)):
-                yield Span(*view.span(start, end), Entity.PHONE, score, "telephone number")
+            if score := self._score(text, letters[max(0, start - 40) : start]):
+                yield Span(*place, Entity.PHONE, score, "telephone number")
 
-    def _score(self, text: str, said: bool) -> float:
+    def _score(self, text: str, before: bytes) -> float:
         groups = _GROUPS.findall(re.split(r"[xe]", text)[0])
         digits = sum(map(len, groups))
         if not 7 <= digits <= 15 or _DAY.match(text) or (len(groups) == 2 and _DECIMAL.fullmatch(text)):
             return 0.0
         if (text[0] == "+" and digits >= 8) or (text[:2] == "00" and digits >= 10 and len(groups) > 1):
             return 0.95 if len(groups) < 7 else 0.0
-        return 0.85 if said else self._unsaid(text, groups, digits)
+        before = before.lower()
+        return 0.85 if any(word in before for word in _SAID) else self._unsaid(text, groups, digits)
 
     def _unsaid(self, text: str, groups: list[str], digits: int) -> float:
         """Score a number of which nobody says that it is a telephone's."""
@@ -138,3 +141,7 @@ class PhoneDetector:
             except phonenumbers.NumberParseException:
                 return False
         return False
+
+
+def _is_broken(number: str) -> bool:
+    return "\n" in number or "*" in number

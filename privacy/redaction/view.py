@@ -4,6 +4,7 @@ Look-alike letters and other scripts' digits become ASCII; characters without wi
 and spaces become the plain ones. RE2 reads these bytes as Latin-1, so that a place in them is a letter's number.
 """
 
+import re
 import unicodedata
 from dataclasses import dataclass, field
 
@@ -60,6 +61,7 @@ def _letter(category: str) -> str:
     return _LOWER if category.startswith("L") or category == "Mc" else _SIGN
 
 
+_OTHER = re.compile(r"[^\x00-\x7f]+")  # what the table is for: most of a text is ASCII, and stays as it is
 _TABLE = _Folding({code: chr(code) for code in range(128)} | {11: "\n", 12: "\n", 0x60: "`"})
 
 
@@ -82,11 +84,11 @@ class View:
         """Return the view of `text`."""
         if text.isascii():
             return cls(text, text.encode("ascii").translate(_VERTICAL))
-        folded = text.translate(_TABLE)
+        folded = _OTHER.sub(lambda run: run[0].translate(_TABLE), text)
         if len(folded) == len(text):
-            return cls(text, folded.encode("latin-1"))
+            return cls(text, folded.encode("latin-1").translate(_VERTICAL))
         kept = np.flatnonzero([_TABLE[ord(c)] != "" for c in text])
-        return cls(text, folded.encode("latin-1"), np.append(kept, len(text)))
+        return cls(text, folded.encode("latin-1").translate(_VERTICAL), np.append(kept, len(text)))
 
     @property
     def words(self) -> list[tuple[int, int]]:

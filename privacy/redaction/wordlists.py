@@ -1,4 +1,4 @@
-"""Read the short word lists that ship with the redactor: first names, surnames, countries, nationalities."""
+"""Read the short word lists that ship with the redactor: first names, surnames, countries, plain words."""
 
 import functools
 from pathlib import Path
@@ -28,6 +28,12 @@ def countries() -> tuple[str, ...]:
 def nationalities() -> tuple[str, ...]:
     """Return what people of a country, a faith or an origin are called in English."""
     return tuple(_read("nationalities").split())
+
+
+@functools.cache
+def plain_words() -> frozenset[str]:
+    """Return English words that are hardly ever part of a name; `simulations/redaction/plain.py` makes the list."""
+    return frozenset(_read("plain").split())
 
 
 def _read(name: str) -> str:

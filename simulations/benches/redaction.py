@@ -18,6 +18,7 @@ from privacy.redaction.spans import Detector, Entity
 from privacy.redaction.vault import Vault
 from privacy.redaction.view import View
 from simulations.benches.rows import Row, at_least, at_most
+from simulations.redaction.everyday import everyday, robbed
 from simulations.redaction.leaks import (
     Find,
     Leak,
@@ -48,7 +49,8 @@ def redaction(data: Path | None = None, prompts: Path | None = None, count: int 
     """Return every row. Without `data` the notes are the project's own, and F1 on Wikigold is left out."""
     default, strict = Redactor(), Redactor(profile("strict"))
     texts = synthetic(data / SYNTHETIC) if data else list(notes(count))
-    rows = [*kinds(texts, default, strict), *canaries(default), *false_alarms(default), *speed(texts, default)]
+    rows = [*kinds(texts, default, strict), *canaries(default), *plain_words(default, strict)]
+    rows += [*false_alarms(default), *speed(texts, default)]
     rows += restoring(texts, default)
     if data:
         rows.append(at_least("ner_f1_wikigold", wikigold(data / "ner" / "wikigold.jsonl"), 0.80, "F1"))
@@ -137,6 +139,15 @@ def canaries(redactor: Redactor, count: int = 1000) -> list[Row]:
         goal = f"at most {most:g}; {left} of {count}, 95 % below {high:.4f}"
         rows.append(Row(name, left / count, "", goal=goal, met=left / count <= most))
     return rows
+
+
+def plain_words(default: Redactor, strict: Redactor, count: int = 1000) -> list[Row]:
+    """Return the share of sentences of plain words that lose a word that is no identifier."""
+    texts = list(everyday(count, seed=7))
+    hit, harder = (sum(robbed(t, places(r.find(t.text))) for t in texts) for r in (default, strict))
+    low, high = clopper_pearson(hit, count)
+    said = f"at most 0.03; {hit} of {count}, 95 % {low:.3f} to {high:.3f}; strict {harder / count:.3f}"
+    return [Row("plain_words_hidden", hit / count, "", goal=said, met=hit / count <= 0.03)]
 
 
 def false_alarms(redactor: Redactor, megabytes: float = 1.0) -> list[Row]:

@@ -1,11 +1,13 @@
 """Read the sentences that the recogniser is trained on, and make copies of them with other names and other case."""
 
 import json
+import pydoc_data.topics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from privacy.redaction.ner.features import tokens
 from privacy.redaction.wordlists import countries, given_names, surnames
 
 SOURCES: dict[str, tuple[str, ...]] = {
@@ -66,6 +68,36 @@ def _cut(sentence: Sentence) -> Iterator[Sentence]:
         start = end
 
 
+def fragments(sentences: Sequence[Sentence], least: int = 4) -> list[tuple[str, ...]]:
+    """Return runs of words in small letters that are no names, of at least so many words, from written text.
+
+    Tweets are left out: names in small letters stand in them that nobody marked.
+    """
+    unmarked = {SOURCE_NAMES.index("tweets"), SOURCE_NAMES.index("emerging")}
+    return [run for s in sentences if s.source not in unmarked for run in _plain(s.words, s.tags, least)]
+
+
+def manual(least: int = 4) -> list[tuple[str, ...]]:
+    """Return such runs from Python's manual, in which there are no names in small letters."""
+    paragraphs = [p for topic in pydoc_data.topics.topics.values() for p in topic.split("\n\n")]
+    words = [[p[a:b] for a, b in tokens(p)] for p in paragraphs]
+    return [run for w in words for run in _plain(w, ["O"] * len(w), least)]
+
+
+def _plain(words: Sequence[str], tags: Sequence[str], least: int) -> Iterator[tuple[str, ...]]:
+    run: list[str] = []
+    for word, tag in zip([*words, "A"], [*tags, "O"], strict=True):
+        if tag == "O" and (word in _SIGNS or (word.isalpha() and word.islower() and word.isascii())):
+            run.append(word)
+            continue
+        if sum(w.isalpha() for w in run) >= least:
+            yield tuple(run)
+        run = []
+
+
+_SIGNS = frozenset({",", ".", ";", ":", "?", "!", "'", '"', "-", "'s", "n't"})
+
+
 def spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     """Return (start, end, kind) of every entity that the BIO tags name."""
     found: list[tuple[int, int, str]] = []
@@ -90,8 +122,13 @@ class Renamer:
             for start, end, kind in spans(sentence.tags):
                 self._pool[kind].append(sentence.words[start:end])
 
-    def copy(self, sentence: Sentence, rename: float = 0.15, lower: float = 0.08, upper: float = 0.03) -> Sentence:
-        """Return the sentence, some of its names replaced by others of their kind, now and then in another case."""
+    def copy(
+        self, sentence: Sentence, rename: float = 0.15, lower: float = 0.08, upper: float = 0.03, small: float = 0.0
+    ) -> Sentence:
+        """Return the sentence, some of its names replaced by others of their kind, now and then in another case.
+
+        With probability `lower` all is in small letters, with `small` the names alone, with `upper` all in capitals.
+        """
         words, tags = list(sentence.words), list(sentence.tags)
         for start, end, kind in reversed(spans(tags)):
             if self._random.random() < rename and kind != "MISC":
@@ -101,7 +138,9 @@ class Renamer:
         case = self._random.random()
         if case < lower:
             words = [w.lower() for w in words]
-        elif case < lower + upper:
+        elif case < lower + small:
+            words = [w if t == "O" or t.endswith("MISC") else w.lower() for w, t in zip(words, tags, strict=True)]
+        elif case < lower + small + upper:
             words = [w.upper() for w in words]
         return Sentence(tuple(words), tuple(tags), sentence.source)
 
@@ -118,6 +157,13 @@ class Renamer:
             return tuple(self._random.choice(countries()).split())
         return self._random.choice(self._pool[kind])
 
+    def beside(self, note: Sentence, plain: Sequence[str]) -> Sentence:
+        """Return the note with a run of plain words before or behind it."""
+        outside = ["O"] * len(plain)
+        if self._random.random() < 0.5:
+            return Sentence((*plain, *note.words), (*outside, *note.tags), note.source)
+        return Sentence((*note.words, *plain), (*note.tags, *outside), note.source)
+
     def filled(self, template: str) -> Sentence:
         """Return a note: the template's words with names put in where it says {PER}, {ORG} or {LOC}."""
         words: list[str] = []
@@ -127,7 +173,7 @@ class Renamer:
             name = self._name(kind) if kind else (word,)
             words += name
             tags += [f"B-{kind}", *[f"I-{kind}"] * (len(name) - 1)] if kind else ["O"]
-        return self.copy(Sentence(tuple(words), tuple(tags), SOURCE_NAMES.index("notes")), 0, 0.2, 0.03)
+        return self.copy(Sentence(tuple(words), tuple(tags), SOURCE_NAMES.index("notes")), 0, 0.35, 0.03, 0.15)
 
 
 def batches(sizes: Sequence[int], words: int, random: Random) -> Iterator[list[int]]:

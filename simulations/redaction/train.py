@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from privacy.redaction.ner import features
 from privacy.redaction.ner.network import TAGS, Recogniser
 from privacy.redaction.wordlists import given_names
-from simulations.redaction.corpus import SOURCE_NAMES, Renamer, Sentence, batches, read, spans
+from simulations.redaction.corpus import SOURCE_NAMES, Renamer, Sentence, batches, fragments, manual, read, spans
 from simulations.redaction.phrases import PHRASES, PLAIN
 
 WORD, PART, SHAPE, MIXED, HIDDEN, TOP = 80, 80, 24, 144, 128, 128
@@ -40,6 +40,9 @@ FOCUSED = {
     "novels": 0.2,
     "loans": 0.3,
 }
+RENAMED = 0.25  # of the names in a copy
+LOWERED, SMALL_NAMES = 0.14, 0.04  # of the copies: all in small letters, the names alone
+PLAIN_RUNS = 2500  # of words in small letters that are no names, in an epoch
 UNKNOWN = 0.3  # a word seen n times is hidden from its own row with probability UNKNOWN / (UNKNOWN + n)
 
 
@@ -147,8 +150,9 @@ def batch_of(sentences: list[Sentence], words: Words, counts: Counter[str] | Non
     tags, mask = np.zeros_like(places), np.zeros(places.shape, np.float32)
     local: dict[tuple[int, bool], int] = {}
     for i, s in enumerate(sentences):
+        rare = not _is_plain(s)
         for j, w in enumerate(s.words):
-            hidden = counts is not None and random.random() < UNKNOWN / (UNKNOWN + counts[w.lower()])
+            hidden = counts is not None and rare and random.random() < UNKNOWN / (UNKNOWN + counts[w.lower()])
             places[i, j] = local.setdefault((words.number(w), hidden), len(local))
         tags[i, : len(s.tags)] = [TAGS.index(t) for t in s.tags]
         mask[i, : len(s.words)] = 1
@@ -166,6 +170,11 @@ def batch_of(sentences: list[Sentence], words: Words, counts: Counter[str] | Non
         torch.from_numpy(tags),
         torch.from_numpy(mask),
     )
+
+
+def _is_plain(sentence: Sentence) -> bool:
+    """Say whether this is a run of plain words: none of them is hidden, so that an unknown one may be a name."""
+    return not any(t != "O" or w[0].isupper() for w, t in zip(sentence.words, sentence.tags, strict=True))
 
 
 def decode(scores: np.ndarray, chain: np.ndarray, first: np.ndarray, last: np.ndarray) -> list[str]:
@@ -234,7 +243,7 @@ def train(data: Path, out: Path, plan: Plan) -> None:
     random = Random(plan.seed)  # noqa: S311 - a seed is wanted
     training, held_out = read(data / "ner")
     words, renamer = Words(), Renamer(training, known_places(), random)
-    counts = Counter(w.lower() for s in training for w in s.words)
+    counts, plain = Counter(w.lower() for s in training for w in s.words), [*fragments(training), *manual()]
     network = Network()
     if plan.start is not None:
         kept = Recogniser.load(plan.start).weights
@@ -246,7 +255,7 @@ def train(data: Path, out: Path, plan: Plan) -> None:
     began, step, done = time.time(), 0, 0.0
     sys.stdout.write(f"before: F1 {judge(average, held_out[:64], words)[0]:.4f} on 64 sentences\n")
     while done < 1:
-        copies = _epoch(training, renamer, plan.shares, random)
+        copies = _epoch(training, renamer, plan.shares, plain, random)
         for numbers in batches([len(s.words) for s in copies], 900, random):
             done = (time.time() - began) / (60 * plan.minutes)
             if done >= 1:
@@ -270,18 +279,29 @@ def train(data: Path, out: Path, plan: Plan) -> None:
         save(average, words, out)
 
 
-def _epoch(training: list[Sentence], renamer: Renamer, shares: Mapping[str, float], random: Random) -> list[Sentence]:
-    """Return copies of the sentences, of each corpus as many as its share says, and notes made from the phrases."""
+def _epoch(
+    training: list[Sentence],
+    renamer: Renamer,
+    shares: Mapping[str, float],
+    plain: list[tuple[str, ...]],
+    random: Random,
+) -> list[Sentence]:
+    """Return copies of the sentences, of each corpus as many as its share says; notes made of phrases; plain runs.
+
+    Without plain runs the notes' output would know a few hundred words that are no names, and take any other for one.
+    """
     found: list[Sentence] = []
     for sentence in training:
         share = shares.get(SOURCE_NAMES[sentence.source], 1.0)
         times = int(share) + (random.random() < share % 1)
-        found += [renamer.copy(sentence) for _ in range(times)]
-    return (
-        found
-        + [renamer.filled(t) for t in PHRASES for _ in range(20)]
-        + [renamer.filled(t) for t in PLAIN for _ in range(10)]
-    )
+        found += [renamer.copy(sentence, RENAMED, LOWERED, small=SMALL_NAMES) for _ in range(times)]
+    notes = [renamer.filled(t) for t in PHRASES for _ in range(20)] + [
+        renamer.filled(t) for t in PLAIN for _ in range(10)
+    ]
+    drawn = [random.choice(plain) for _ in range(PLAIN_RUNS)]
+    habits = [SOURCE_NAMES.index(name) for name in ("notes", "wikigold")]
+    found += [Sentence(run, ("O",) * len(run), random.choice(habits)) for run in drawn]
+    return found + [renamer.beside(n, random.choice(plain)) if random.random() < 0.4 else n for n in notes]
 
 
 def _follow(average: Network, network: Network, keep: float) -> None:

@@ -1,6 +1,7 @@
 """The redactor's bench counts what is left, on notes whose identifiers are known, and says so with its intervals."""
 
 import json
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -83,6 +84,27 @@ def test_canaries_with_check_digits_are_all_caught() -> None:
     assert names.value < 0.2
 
 
+def test_sentences_of_plain_words_lose_few_that_are_no_identifiers() -> None:
+    from privacy.redaction.redactor import Redactor
+    from simulations.benches.redaction import plain_words
+
+    (row,) = plain_words(Redactor(), Redactor(), count=70)
+    assert row.measure == "plain_words_hidden"
+    assert row.value <= 0.08  # the bench's own bound, of 1,000, is 0.03
+
+
+def test_a_sentence_is_robbed_by_what_hides_more_than_is_planted() -> None:
+    from simulations.redaction.everyday import everyday, robbed
+
+    made = list(everyday(30, seed=2))
+    assert made == list(everyday(30, seed=2))
+    assert {p.kind for n in made for p in n.planted} == {"person", "email"}
+    for note in made:
+        right = [(p.start, p.end) for p in note.planted]
+        assert not robbed(note, right)
+        assert robbed(note, [*right, (len(note.text) - 6, len(note.text))])
+
+
 @pytest.mark.slow
 def test_the_bench_has_every_row(tmp_path: Path) -> None:
     from simulations.benches.redaction import redaction
@@ -103,10 +125,26 @@ def test_the_bench_has_every_row(tmp_path: Path) -> None:
         "restore_rewritten",
         "canary_checksummed_leaks",
         "canary_name_leaks",
+        "plain_words_hidden",
         "default_unit_recall",
         "strict_clean_share",
     } <= set(rows)
     assert rows["restore_exact"].value == 1.0
+
+
+def test_plain_words_are_those_that_stand_outside_of_names() -> None:
+    from simulations.redaction.corpus import Sentence, fragments
+    from simulations.redaction.plain import plain_words
+
+    said = Sentence(("the", "old", "bank", "sold", "the", "barrel"), ("O",) * 6, 0)
+    named = Sentence(("The", "Old", "Bank", "sold", "the", "rose"), ("B-ORG", "I-ORG", "I-ORG", "O", "O", "O"), 0)
+    small = Sentence(("keldova", "sold", "the", "rose"), ("B-PER", "O", "O", "O"), 0)
+    tweet = Sentence(("lomvik", "is", "nice"), ("O",) * 3, 3)
+    own = [said, said, named, named, named, small, small, tweet, tweet]
+    runs = fragments(own, least=1)
+    assert Counter(runs) == {said.words: 2, ("sold", "the", "rose"): 5}  # no tweet's
+    assert plain_words(own, runs) == ["barrel", "sold", "the"]  # "bank", "old" are names too often; "rose" is listed
+    assert plain_words(own, runs, ["green", "rose"]) == ["barrel", "green", "sold", "the"]
 
 
 def test_half_of_a_renamed_copy_keeps_its_tags() -> None:

@@ -57,6 +57,7 @@ FOUND = [
     ),
     (Entity.POSTCODE, "{}", ("zip code is 90210", "Boston, MA 02134", "SW1A 1AA", "K1A 0B1")),
     (Entity.TITLE, "{} Okonkwo called", ("Mr.", "Dr.", "Professor", "Mrs")),
+    (Entity.HANDLE, "{}", ("my handle is sunshine", "the handle is jdoe_92", "handle: velvet", "username is cloth")),
     (Entity.LICENCE, "{}", ("my driver's license number is F162823540116",)),
     (Entity.PASSPORT, "{}", ("passport no. C01X00T47", "passport: 533380006")),
     (
@@ -114,6 +115,7 @@ LEFT = [
     "for i in range(100000): pass",
     "import numpy as np",
     "the ratio is 4:3",
+    "the lid of the handle is cloth.",
     "chapter 7, verse 12",
     "let x = a.is_valid && b.to_s;",
 ]

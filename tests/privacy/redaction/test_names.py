@@ -13,6 +13,7 @@ from privacy.redaction.redactor import Redactor
 from privacy.redaction.settings import profile
 from privacy.redaction.spans import Entity
 from privacy.redaction.view import View
+from privacy.redaction.wordlists import given_names, plain_words, surnames
 
 WORDS = [["Anna", "Schmidt", "left"], ["x"], ["Initech", "is", "in", "Oslo", ",", "Norway", "."], [], ["Bo"]]
 
@@ -125,3 +126,40 @@ def test_a_kind_is_the_likeliest_of_its_run() -> None:
     }
     assert Entity.PERSON in found
     assert Entity.LOCATION in found
+
+
+TALK = (
+    "the lid of the tall barrel is glass. anna schmidt broke the old kettle in the attic of ostfield hospital. "
+    "is the room of the torn sack and the new mug the same? write to ulmskaya about the funnel and the blue needle"
+)
+
+
+def runs(detector: NameDetector, text: str = TALK) -> dict[str, float]:
+    return {text[s.start : s.end]: s.score for s in detector.find(View.of(text))}
+
+
+def test_a_run_of_nothing_but_plain_words_must_be_surely_a_name() -> None:
+    everything, surely, none = (runs(NameDetector(least=0.02, plain=bar)) for bar in (0.0, 0.5, 1.1))
+    plain = {r for r in everything if set(r.split()) <= plain_words()}
+    assert plain  # at so low a bar the recogniser takes some for names
+    assert set(none) == set(everything) - plain  # no other run is touched
+    bar = 0.4 + 0.6 * (0.5 - 0.02) / (1 - 0.02)
+    assert set(surely) == {r for r in everything if r not in plain or everything[r] >= bar}
+
+
+def test_no_capital_makes_a_plain_word() -> None:
+    text = "Will and Mark Long met the Barrel Basket in the Attic"
+    assert runs(NameDetector(0.02, plain=1.1), text) == runs(NameDetector(0.02, plain=0.0), text)
+
+
+def test_names_in_small_letters_are_still_found() -> None:
+    text = "my name is anna schmidt and i work at ostfield hospital in norway, ask for brant keldova"
+    hidden = " ".join(text[s.start : s.end] for s in Redactor().find(text))
+    assert [n for n in ("anna", "schmidt", "ostfield", "norway", "keldova") if n not in hidden] == []
+
+
+def test_the_list_of_plain_words_holds_no_first_name_and_no_capital() -> None:
+    assert not {n.lower() for n in given_names()} & plain_words()
+    assert len({n.lower() for n in surnames()} & plain_words()) < 60  # "brown" and the like, that stand for things
+    assert all(w.isascii() and w.isalpha() and w.islower() for w in plain_words())
+    assert 10_000 < len(plain_words()) < 20_000
