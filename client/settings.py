@@ -1,10 +1,12 @@
 """Read the settings of a home (`home.toml`) and of its road (`road/road.toml`), strictly."""
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from client.data import Format
 from client.declared import Declared
@@ -170,10 +172,25 @@ class ServerSettings:
     stream: bool = True
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")) or not self.model:
-            raise ValueError("url: expected http:// or https://; model: a name that the server knows")
+        if not _is_plain_url(self.url) or not self.model:
+            raise ValueError(
+                "url: expected http:// or https://, a host and a path, no name and no key in it; model: a name that"
+                " the server knows"
+            )
         if not 0 <= self.retries <= 10:
             raise ValueError("retries: expected 0 to 10")
+
+
+def _is_plain_url(url: str) -> bool:
+    """Tell whether it is the address of a server, and holds nothing that is to be kept from a log."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = not (parts.username or parts.password or parts.query or parts.fragment) and port != 0
+    known = parts.scheme in ("http", "https") and bool(parts.hostname)
+    return known and plain and "@" not in url and re.fullmatch(r"[!-~]+", url) is not None
 
 
 @dataclass(frozen=True, slots=True)

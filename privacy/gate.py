@@ -122,9 +122,12 @@ class Gate:
             _Formed(redacted, form), account, replace(occasion, redaction=redacted.profile), Kind.TEXT
         )
 
-    def require_text(self, profile: str, occasion: Occasion) -> None:
+    def require_text(self, profile: str, account: Account, occasion: Occasion) -> None:
         """Return if text that this profile redacts may leave, before any is written. Raises: Refused."""
-        self.policy.permit(replace(occasion, redaction=profile), noisy=False, kind=Kind.TEXT)
+        redacted = replace(occasion, redaction=profile)
+        limits = self.policy.permit(redacted, noisy=False, kind=Kind.TEXT)
+        self._require_first(redacted, "answer")
+        self.ledger.require_disclosable(account, redacted, limits, Kind.TEXT.value)
 
     def tell(self, kind: Kind, figure: float, account: Account, occasion: Occasion) -> Disclosed[float]:
         """Let a count, a metric or a timing go, with two significant digits: a disclosure like any other.

@@ -150,10 +150,16 @@ class Ledger:
         it has cost anything. An occasion that was charged already has begun: there is nothing to ask.
         Raises: Refused.
         """
-        release = self._priced(account, event, occasion, limits)
-        refusal = self._writer.run(lambda book: releases.rehearse(book, release))
-        if refusal is not None:
-            raise refusal
+        self._rehearse(self._priced(account, event, occasion, limits))
+
+    def require_disclosable(
+        self, account: Account, occasion: Occasion, limits: Limits = NO_LIMITS, kind: str = "value"
+    ) -> None:
+        """Return if a release without epsilon could be written down now, before any work for it; nothing is counted.
+
+        Raises: Refused.
+        """
+        self._rehearse(Release(account, occasion, limits, kind, "disclosed", None))
 
     def decide(
         self, account: Account, event: DpEvent, limits: Limits, partner: str, level: Level, collaboration: str
@@ -313,6 +319,11 @@ class Ledger:
         with self._read() as db:
             own, *others = fingerprint.known(db, name)
         return Account(own, budget, tuple(others))
+
+    def _rehearse(self, release: Release) -> None:
+        refusal = self._writer.run(lambda book: releases.rehearse(book, release))
+        if refusal is not None:
+            raise refusal
 
     def _enter(self, release: Release) -> Receipt:
         return _unless_refused(self._writer.run(lambda book: releases.enter(book, release)))

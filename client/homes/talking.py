@@ -11,7 +11,7 @@ from client.homes.counting import CountingVisit
 from client.masking import Masked
 from client.speaking.mouth import Mouth
 from client.speaking.prompts import Prompt
-from client.speaking.speaker import Speaker
+from client.speaking.speaker import Silent, Speaker
 from client.training.noise import require_promise
 from client.visit import Begun, Noise, Summand, Visit
 from privacy.discrete_gaussian import DiscreteGaussian
@@ -20,7 +20,7 @@ from privacy.randomness import Randomness
 from privacy.redaction.redacted import Redacted
 from privacy.sampled_sum import sum_of_shards
 from privacy.units import Unit
-from protocols.faults import LocalError, PeerError
+from protocols.faults import PeerError
 from protocols.secure_sum.messages import Request, Slip, Upload
 from protocols.text.poll import Judge, Mark, Poll, context_of
 from protocols.text.talk import Consult, Reply, Step
@@ -38,11 +38,12 @@ class TalkingVisit(Visit):
         What it wrote stays at home where the policy does not want it to leave as this home redacts it: that is asked
         before it writes, so that nobody can make it work for nothing.
         Learns:  the caller: the text, but for what was detected in it; it is a disclosure, and has no epsilon.
-        Raises:  PeerError if nothing writes here, or for a question that is too long; Refused; LocalError.
+        Raises:  PeerError if nothing writes here, or for a question that is too long; Refused, also if the model is
+                 silent.
         """
         mouth, place = self._mouth, self.place
         occasion = replace(self.occasion, plan=consult.brief.plan)
-        self.gate.require_text(mouth.profile, occasion)
+        self.gate.require_text(mouth.profile, self.account, occasion)
         prompt = Prompt.of(consult, mouth.near(consult.question))
         said = prompt.taken(mouth.speaker().say(prompt))
         heard = (consult.question, consult.draft, *consult.heard)
@@ -87,10 +88,11 @@ class TalkingVisit(Visit):
     def _voters(self, poll: Poll) -> tuple[Speaker, ...]:
         """Return the models that vote here: for an epsilon, those on disjoint shards of the records."""
         mouth = self._mouth
-        if poll.noise_multiplier is None:
-            return mouth.voters() or (mouth.speaker(),)
+        voters = mouth.voters()
+        if poll.noise_multiplier is None:  # of more voters than there may be, the one that writes votes for all
+            return voters if 0 < len(voters) <= poll.voters else (mouth.speaker(),)
         self.require_unit(poll.unit, self.gate.policy.budget.record_tokens, _UNITS)
-        if not (voters := mouth.voters()):
+        if not voters:
             raise PeerError("no models on shards of the records vote here: home.toml has no text.shards")
         if len(voters) > poll.voters:
             raise PeerError(f"{poll.voters} voters in all, and this home alone has more")
@@ -122,14 +124,24 @@ class Papers:
     notes: tuple[str, ...]
 
     def each(self) -> list[NDArray[np.float64]]:
-        """Return each voter's paper, (options,), of norm at most 1 if the poll is for one vote."""
-        ask = self.ask
-        prompt = Prompt(Step.ANSWER, ask.question, notes=self.notes)
-        return [paper(ask.poll, voter.weigh(prompt, ask.options)) for voter in self.voters]
+        """Return each voter's paper, (options,), of norm at most 1 if the poll is for one vote.
 
-    def draw(self, _randomness: Randomness) -> NDArray[np.float32]:
-        """Return the votes, without noise: (options,) float32."""
-        return np.asarray(np.sum(self.each(), axis=0), np.float32)
+        A voter that cannot read what it is asked, or is silent, is sure of nothing: the others' votes are charged.
+        """
+        prompt = Prompt(Step.ANSWER, self.ask.question, notes=self.notes)
+        return [self._paper(voter, prompt) for voter in self.voters]
+
+    def _paper(self, voter: Speaker, prompt: Prompt) -> NDArray[np.float64]:
+        ask = self.ask
+        try:
+            shares = voter.weigh(prompt, ask.options)
+        except (PeerError, Silent):
+            shares = np.zeros(len(ask.options))
+        return paper(ask.poll, shares)
+
+    def draw(self, _randomness: Randomness) -> NDArray[np.float64]:
+        """Return the votes, without noise: (options,) float64."""
+        return np.asarray(np.sum(self.each(), axis=0), np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,25 +161,23 @@ class NoisyPapers:
         return sum_of_shards(poll.unit, len(self.papers.voters), 2.0**0.5, begun.spec, begun.terms.honest)
 
     def draw(self, randomness: Randomness) -> Upload:
-        """Return the masked words. Raises: LocalError, since it was charged: another draw would be a second look."""
+        """Return the masked words."""
         spec = self.begun.spec
         total = np.zeros(spec.length, dtype=np.int64)
-        try:
-            for one in self.papers.each():
-                total += spec.encode(one)
-        except PeerError:
-            raise LocalError("a model could not read what it was asked, and that was charged") from None
+        for one in self.papers.each():
+            total += spec.encode(one)
         total += DiscreteGaussian(spec.deviation).draw(spec.length, randomness)
         return self.begun.mask(total.astype(np.uint64).astype(np.uint32).view(np.int32))
 
 
 def paper(poll: Poll, shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return what a voter that finds the options so probable puts on its paper, (options,)."""
-    order = np.argsort(-shares, kind="stable")
+    shares = np.nan_to_num(shares, nan=0.0)  # of a model whose numbers overflow
     if poll.mark is Mark.RANKS:
-        points = np.empty(len(shares))
-        points[order] = np.linspace(1.0, 0.0, len(shares))
-        return points
+        beaten = (shares[:, None] > shares).sum(axis=1)
+        alike = (shares[:, None] == shares).sum(axis=1) - 1
+        return np.asarray((beaten + alike / 2) / (len(shares) - 1), np.float64)
+    order = np.argsort(-shares, kind="stable")
     vote = np.zeros(len(shares))
     best, second = shares[order[0]], shares[order[1]]
     if best > second and best - second >= poll.lead:

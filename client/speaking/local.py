@@ -1,5 +1,6 @@
 """Let a model on this machine write: the home's base model, with an adapter of its own or without."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 
 from client.experts.tokens import TokenExpert
 from client.experts.view import View
@@ -26,6 +28,7 @@ class LocalSpeaker:
         self._tokenizer = view.base.tokenizer
         self._chats = bool(getattr(self._tokenizer, "chat_template", None))
         self._expert = TokenExpert(view)
+        self._special = _special(self._tokenizer)
 
     def say(self, prompt: Prompt) -> str:
         """Return what the model writes, up to its end or, of a plain text, the line's. Raises: PeerError, Silent."""
@@ -51,12 +54,26 @@ class LocalSpeaker:
         """Return how probable the model writes each option, of them and of not knowing. Raises: PeerError."""
         ends = [self._ending(option) for option in (*options, UNSURE)]
         context = self._tokens(prompt, max(map(len, ends)))
-        nats = np.array([self._expert.block(context, end).drafted.sum() for end in ends])
+        nats = np.array([self._written(context, end) for end in ends])
         shares = np.exp(nats - nats.max())
         return np.asarray(shares[:-1] / shares.sum(), np.float64)
 
+    def _written(self, context: list[int], option: list[int]) -> float:
+        """Return the logarithm of the probability that these tokens are written next, and nothing after them."""
+        thought = self._expert.block(context, option)
+        ends = self._ends() if self._chats else []  # of a plain text the line's end is among the tokens
+        over = float(np.logaddexp.reduce(thought.next[-1][ends])) if ends else 0.0
+        return float(thought.drafted.sum()) + over
+
+    def _ends(self) -> list[int]:
+        """Return the tokens at which this model stops."""
+        made = self._view.base.model.generation_config.eos_token_id
+        made = self._tokenizer.eos_token_id if made is None else made
+        return [made] if isinstance(made, int) else list(made or ())
+
     def _ending(self, option: str) -> list[int]:
         """Return an option's tokens as they would follow a prompt. Raises: PeerError for none."""
+        option = self._words(option)
         text = option if self._chats else f" {option}\n"
         tokens = [int(t) for t in self._tokenizer(text, add_special_tokens=False)["input_ids"]]
         if not tokens:
@@ -68,6 +85,13 @@ class LocalSpeaker:
 
         The last of the home's own notes go first: they are the least near.
         """
+        prompt = replace(
+            prompt,
+            question=self._words(prompt.question),
+            draft=self._words(prompt.draft),
+            heard=tuple(map(self._words, prompt.heard)),
+            notes=tuple(map(self._words, prompt.notes)),
+        )
         while True:
             tokens = self._rendered(prompt)
             if len(tokens) + room <= self._view.window:
@@ -80,12 +104,33 @@ class LocalSpeaker:
                 raise PeerError(f"a question longer than this model reads: {self._view.window} tokens at once")
 
     def _rendered(self, prompt: Prompt) -> list[int]:
-        if self._chats:
-            made = self._tokenizer.apply_chat_template(
-                prompt.messages, add_generation_prompt=True, tokenize=True, return_dict=False
-            )
-            return [int(t) for t in made]
-        return [int(t) for t in self._tokenizer(prompt.plain, add_special_tokens=False)["input_ids"]]
+        if not self._chats:
+            return [int(t) for t in self._tokenizer(prompt.plain, add_special_tokens=False)["input_ids"]]
+        try:
+            return self._turned(prompt.messages)
+        except TemplateError:  # of a model that knows no system
+            return self._turned([{"role": "user", "content": f"{prompt.instruction}\n\n{prompt.body}"}])
+
+    def _turned(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        made = self._tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        return [int(t) for t in made]
+
+    def _words(self, text: str) -> str:
+        """Return a text without what this model reads as more than words: nobody's text ends its own turn."""
+        while self._special is not None and (plainer := self._special.sub(" ", text)) != text:
+            text = plainer
+        return text
+
+
+def _special(tokenizer: Any) -> re.Pattern[str] | None:
+    """Return what finds a tokenizer's special tokens in a text, and those that its chat template writes."""
+    template = str(getattr(tokenizer, "chat_template", None) or "")
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    names = {str(t) for t in added if t.special or str(t) in template} | set(tokenizer.all_special_tokens)
+    longest_first = sorted((n for n in names if n.strip()), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
 
 class _Stop:

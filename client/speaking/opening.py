@@ -1,5 +1,6 @@
 """Make a home's mouth from what its `home.toml` says under [text]; no model is loaded before it is needed."""
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
@@ -75,8 +76,11 @@ def home_mouth(settings: TextSettings, house: House, address: Address | None = N
 
 
 def _key(file: Path) -> str:
-    """Return the key in a file. Raises: ConfigError."""
+    """Return the key in a file. Raises: ConfigError, which says nothing of what is in it."""
     if not file.is_file():
         raise ConfigError(file, "", "expected a file with the key of the text server")
     require_private(file)
-    return file.read_text(encoding="utf-8").strip()
+    key = file.read_bytes().strip()
+    if not re.fullmatch(rb"[!-~]{1,8192}", key):
+        raise ConfigError(file, "", "expected one line of visible ASCII: the key of the text server")
+    return key.decode("ascii")

@@ -7,9 +7,13 @@ Trusts:  whoever runs the server and the way to it. No proxy is taken from the e
 
 import json
 import re
+import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import httpx
@@ -50,10 +54,12 @@ class ServerSpeaker:
 
     def __init__(self, address: Address, bounds: Bounds, transport: httpx.BaseTransport | None = None) -> None:
         self._address, self._bounds = address, bounds
-        headers = {} if address.key is None else {"Authorization": f"Bearer {address.key}"}
+        headers = {"Accept-Encoding": "identity"}
+        if address.key is not None:
+            headers["Authorization"] = f"Bearer {address.key}"
         self._client = httpx.Client(
             base_url=address.url.rstrip("/") + "/", headers=headers, trust_env=False, follow_redirects=False,
-            timeout=bounds.seconds, transport=transport,
+            timeout=bounds.seconds, transport=transport, limits=httpx.Limits(max_keepalive_connections=0),
         )  # fmt: skip
 
     def say(self, prompt: Prompt) -> str:
@@ -94,12 +100,18 @@ class ServerSpeaker:
             except httpx.TimeoutException:
                 wrong = "did not answer in time"
             except httpx.HTTPError as error:  # its text may hold the address, and what was sent
-                wrong = f"cannot be reached ({type(error).__name__})"
+                if time.monotonic() < deadline:
+                    wrong = f"cannot be reached ({type(error).__name__})"
         raise Silent(f"the text server {wrong}")
 
     def _tried(self, body: Mapping[str, Any], deadline: float) -> str:
         left = max(0.001, deadline - time.monotonic())
-        with self._client.stream("POST", "chat/completions", json=body, timeout=left) as response:
+        with (
+            _Cutting(left) as cutting,
+            self._client.stream(
+                "POST", "chat/completions", json=body, timeout=left, extensions={"trace": cutting.trace}
+            ) as response,
+        ):
             if response.status_code in _AGAIN:
                 raise _Passing(f"answered {response.status_code}")
             if response.status_code != httpx.codes.OK:
@@ -109,6 +121,34 @@ class ServerSpeaker:
             return _content(b"".join(_bounded(response, deadline)), "message")
 
 
+class _Cutting:
+    """Cut a connection when its time is up: httpx bounds each read by itself, and a server may drip its headers."""
+
+    def __init__(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+        self._socket: socket.socket | None = None
+
+    def __enter__(self) -> "_Cutting":
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Remember the connection, when httpx says that there is one."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._socket = info["return_value"].get_extra_info("socket")
+
+    def _cut(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):  # it is closed already
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
 class _Passing(Exception):
     """A server said that it may be otherwise soon; the text says what, in a code."""
 
@@ -116,13 +156,15 @@ class _Passing(Exception):
 def _bounded(response: httpx.Response, deadline: float) -> Iterator[bytes]:
     """Yield a response's bytes, while there is time and it is not too long. Raises: _Passing, Silent."""
     size = 0
-    for piece in response.iter_bytes():
+    for piece in response.iter_raw():
         size += len(piece)
         if size > _LONGEST:
             raise Silent(f"the text server sent more than {_LONGEST} bytes")
         if time.monotonic() > deadline:
             raise _Passing("did not answer in time")
         yield piece
+    if time.monotonic() > deadline:  # it did not end: it was cut
+        raise _Passing("did not answer in time")
 
 
 def _pieces(parts: Iterator[bytes]) -> Iterator[str]:

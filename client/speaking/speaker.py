@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.speaking.prompts import Prompt
-from protocols.faults import LocalError
+from privacy.refusal import Refused
 
 Shares = NDArray[np.float64]
 
 
-class Silent(LocalError):
-    """A model did not answer in time, or not in words. The text says which; it quotes nothing."""
+class Silent(Refused):
+    """A model did not answer in time, or not in words: nothing leaves. The text says which; it quotes nothing."""
 
 
 class Speaker(Protocol):

@@ -29,8 +29,8 @@ from protocols.faults import LocalError
 from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
 from protocols.text import poll as polls
-from protocols.text.poll import Mark, Poll, Polled, open_booth, ranked
-from protocols.text.talk import Brief, Step, Table, distinct, require_question
+from protocols.text.poll import Mark, Poll, Polled, open_booth, ranked, require_poll
+from protocols.text.talk import LONGEST, Brief, Step, Table, distinct, require_question
 from protocols.wire import Message, Wire
 
 VERDICTS = ("right", "wrong")
@@ -58,11 +58,14 @@ class Abstain(Message):
 
 def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Message]:
     """Return `Polled`: the verdicts by their votes, or the challenges. Raises: Abort below the quorum."""
-    if not isinstance(task, Abstain) or task.poll.mark is not Mark.BEST:
-        raise LocalError("this collaboration runs Abstain, with a poll for the best")
+    if not isinstance(task, Abstain):
+        raise LocalError("this collaboration runs Abstain")
     require_question(task.question, task.quorum, members)
+    require_poll(task.poll, Mark.BEST, task.terms, members)
     if not task.draft.strip() or len(task.draft) > task.brief.longest:
-        raise LocalError(f"draft: expected 1 to {task.brief.longest} characters")
+        raise LocalError(f"draft: expected 1 to {task.brief.longest} characters that are not blank")
+    if len(stated(task.question, task.draft)) > LONGEST:
+        raise LocalError(f"question and draft: expected at most {LONGEST} characters together")
     table = Table(task.brief, tuple(members), task.quorum)
     parts = dict.fromkeys(table.members, (task.draft, ()))
     if task.way is Way.COMPETE:

@@ -24,7 +24,7 @@ from protocols.faults import LocalError
 from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
 from protocols.text import poll as polls
-from protocols.text.poll import Mark, Poll, Polled
+from protocols.text.poll import Mark, Poll, Polled, require_poll
 from protocols.text.talk import Brief, Step, Table, distinct, require_question
 from protocols.text.vote import elected
 from protocols.wire import Message, Wire
@@ -47,9 +47,10 @@ class Blackboard(Message):
 
 def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Message]:
     """Return `Polled`: the conclusions by their votes. Raises: Abort below the quorum."""
-    if not isinstance(task, Blackboard) or task.poll.mark is not Mark.BEST:
-        raise LocalError("this collaboration runs Blackboard, with a poll for the best")
+    if not isinstance(task, Blackboard):
+        raise LocalError("this collaboration runs Blackboard")
     require_question(task.question, task.quorum, members)
+    require_poll(task.poll, Mark.BEST, task.terms, members)
     if not 1 <= task.rounds < task.brief.turns or not task.brief.heard:
         raise LocalError("rounds: expected at least 1, and fewer than the turns of the brief, which has a board")
     table = Table(task.brief, tuple(members), task.quorum)

@@ -21,7 +21,7 @@ from protocols.faults import LocalError
 from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
 from protocols.text import poll as polls
-from protocols.text.poll import Mark, Poll, Polled, open_booth, ranked
+from protocols.text.poll import Mark, Poll, Polled, open_booth, ranked, require_poll
 from protocols.text.talk import Brief, Step, Table, distinct, require_question
 from protocols.wire import Message, Wire
 
@@ -40,9 +40,10 @@ class Blend(Message):
 
 def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Message]:
     """Return `Polled`, whose answers are those to be fused. Raises: Abort below the quorum."""
-    if not isinstance(task, Blend) or task.poll.mark is not Mark.RANKS or task.fuse < 1:
-        raise LocalError("this collaboration runs Blend, which ranks, and fuses one answer at least")
+    if not isinstance(task, Blend) or task.fuse < 1:
+        raise LocalError("this collaboration runs Blend, which fuses one answer at least")
     require_question(task.question, task.quorum, members)
+    require_poll(task.poll, Mark.RANKS, task.terms, members)
     table = Table(task.brief, tuple(members), task.quorum)
     said = yield from table.ask(Step.ANSWER, task.question)
     answers = distinct(said.values(), task.poll.options)

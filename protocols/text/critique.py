@@ -18,14 +18,14 @@ Cites:   Subramaniam et al. 2025 (multiagent finetuning); Papernot et al. 2018 (
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protocols.faults import Abort, LocalError
 from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
 from protocols.text import poll as polls
 from protocols.text.debate import debated
-from protocols.text.poll import Mark, Poll, Tally, open_booth
+from protocols.text.poll import Mark, Poll, Tally, open_booth, require_poll
 from protocols.text.talk import Brief, Entry, Table, distinct, require_question
 from protocols.wire import Message, Wire
 
@@ -52,8 +52,8 @@ class Critique(Message):
 class Label(Message):
     """Hold a public question, the redacted answer that stood, and by how many votes it led."""
 
-    question: str
-    answer: str
+    question: str = field(repr=False)
+    answer: str = field(repr=False)
     lead: float
 
 
@@ -68,8 +68,11 @@ class Labelled(Message):
 
 def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Message]:
     """Return `Labelled`. Raises: Abort below the quorum, or if no label stood."""
-    if not isinstance(task, Critique) or task.poll.mark is not Mark.BEST:
-        raise LocalError("this collaboration runs Critique, with a poll for the best")
+    if not isinstance(task, Critique):
+        raise LocalError("this collaboration runs Critique")
+    require_poll(task.poll, Mark.BEST, task.terms, members)
+    if not (task.poll.noise_multiplier or 0.0) <= task.least <= task.poll.voters:
+        raise LocalError("least: expected at least the votes' noise, and no more than all votes")
     if not 1 <= len(task.questions) <= min(MOST_QUESTIONS, task.poll.polls):
         raise LocalError("questions: expected 1 to as many as the poll has polls")
     if not 1 <= task.rounds <= task.brief.turns // len(task.questions):

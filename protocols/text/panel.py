@@ -25,7 +25,7 @@ from protocols.text import vote
 from protocols.text.ballot import Ballot
 from protocols.text.poll import Poll, Polled
 from protocols.text.talk import Brief, Step, Table, distinct, require_question
-from protocols.text.vote import elected
+from protocols.text.vote import elected, require_way
 from protocols.wire import Message, Wire
 
 
@@ -46,6 +46,8 @@ def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Messag
     if not isinstance(task, Panel):
         raise LocalError("this collaboration runs Panel")
     require_question(task.question, task.quorum, members)
+    if require_way(task.poll, task.ballot, task.terms, members, task.brief) < len(members):
+        raise LocalError("options: expected as many as members: no answer is dropped for being rare")
     table = Table(task.brief, tuple(members), task.quorum)
     said = yield from table.ask(Step.SPEAK, task.question)
     answers = distinct(said.values(), len(said))

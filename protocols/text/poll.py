@@ -17,7 +17,7 @@ Cites:   Papernot et al. 2018 (votes of teachers on disjoint records); Kairouz, 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -52,7 +52,7 @@ class Mark(Enum):
     """Name what a voter puts on its paper.
 
     BEST: one vote for the option that it holds right, if it is sure. RANKS: its order of the options, 1 for the
-    best, 0 for the last, the others evenly between.
+    best, 0 for the last, the others evenly between; those that it holds alike share what they have.
     """
 
     BEST = "best"
@@ -102,6 +102,10 @@ class Poll(Message):
         """Return how often the members vote."""
         return self.polls
 
+    def parts(self, options: int) -> int:
+        """Return how many parts a point has: a vote is whole, and of ranks two may share a step."""
+        return 1 if self.mark is Mark.BEST else 2 * (options - 1)
+
     def spec(self, terms: Terms, members: int, options: int) -> FixedPoint:
         """Return how the votes for so many options become words where `members` add up.
 
@@ -109,7 +113,10 @@ class Poll(Message):
         """
         size = {"length": options, "bits": terms.bits, "members": members}
         if self.noise_multiplier is None:
-            return sized(coordinate=float(self.voters), **size)
+            code, parts = sized(coordinate=float(self.voters), **size), self.parts(options)
+            if code.scale < parts:
+                raise ValueError(f"{terms.bits} bits are too few to tell one of {self.voters} votes")
+            return replace(code, scale=float(int(code.scale) // parts * parts))  # no vote is rounded
         return sized(
             coordinate=1.0,
             norm=1.0,
@@ -135,8 +142,8 @@ class Judge(Message):
     poll: Poll
     number: int
     poll_number: int
-    question: str
-    options: tuple[str, ...]
+    question: str = field(repr=False)
+    options: tuple[str, ...] = field(repr=False)
     request: Request | None
     slips: tuple[Slip, ...]
 
@@ -213,6 +220,16 @@ def require_options(poll: Poll, question: str, options: Sequence[str]) -> None:
         raise PeerError(f"an empty question, or a text of more than {talk.LONGEST} characters")
 
 
+def require_poll(poll: Poll, mark: Mark | None, terms: Terms, members: Sequence[MemberId]) -> None:
+    """Return if these members can vote on these terms, before any is asked. Raises: LocalError."""
+    if mark is not None and poll.mark is not mark:
+        raise LocalError(f"mark: this collaboration's polls are for {mark.value}")
+    try:
+        poll.spec(terms, len(members), poll.options)
+    except ValueError as wrong:
+        raise LocalError(f"poll: {wrong}") from None
+
+
 def context_of(name: str, ask: Judge) -> bytes:
     """Return the digest (32 bytes) of all that a poll's votes are made from, but the private models."""
     public = Judge(ask.poll, ask.number, ask.poll_number, ask.question, ask.options, None, ())
@@ -248,7 +265,10 @@ class Booth:
             return Judge(poll, number, of, question, options, request, slips)
 
         made = yield from self.rounds.sum(of, spec_for, context_of(self.rounds.purpose, public), ask)
-        self.tallies.append(Tally(made.total, made.count, made.trips))
+        votes, parts = made.total, poll.parts(len(options))
+        if poll.noise_multiplier is None:  # exact, but for what a float is rounded by: equals are equal
+            votes = np.rint(votes * parts) / parts
+        self.tallies.append(Tally(votes, made.count, made.trips))
         return self.tallies[-1]
 
 

@@ -87,9 +87,9 @@ class Consult(Message):
     brief: Brief
     number: int
     step: Step
-    question: str
-    draft: str
-    heard: tuple[str, ...]
+    question: str = field(repr=False)
+    draft: str = field(repr=False)
+    heard: tuple[str, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Home(Protocol):
     def replied(self, consult: Consult) -> "Disclosed[Reply]":
         """Have the home's model write, redact that, and return it by the gate.
 
-        Raises: PeerError for an ask that this home has no model for; LocalError, if it does not answer; Refused.
+        Raises: PeerError for an ask that this home has no model for; Refused, also if it does not answer.
         """
 
 

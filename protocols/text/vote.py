@@ -22,13 +22,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from protocols.faults import LocalError
+from protocols.faults import LocalError, PeerError
 from protocols.secure_sum.terms import Terms
 from protocols.session import Coordinator, MemberId
 from protocols.text import ballot as count
 from protocols.text import poll as polls
-from protocols.text.ballot import Ballot, Count, Voting, open_urn
-from protocols.text.poll import Judging, Poll, Polled, Tally, no_votes, open_booth, ranked
+from protocols.text.ballot import LONGEST_CHOICE, Ballot, Count, Voting, open_urn, require_choices
+from protocols.text.poll import (
+    Judging,
+    Poll,
+    Polled,
+    Tally,
+    no_votes,
+    open_booth,
+    ranked,
+    require_options,
+    require_poll,
+)
 from protocols.text.talk import Brief, Step, Table, distinct, require_question
 from protocols.wire import Message, Wire
 
@@ -77,11 +87,14 @@ def coordinate(members: Sequence[MemberId], task: Message) -> Coordinator[Messag
     if not isinstance(task, Vote):
         raise LocalError("this collaboration runs Vote")
     require_question(task.question, task.quorum, members)
+    most = require_way(task.poll, task.ballot, task.terms, members, None if task.options else task.brief)
     table = Table(task.brief, tuple(members), task.quorum)
     options = task.options
-    if not options:
+    if options:
+        _require_given(task)
+    else:
         said = yield from table.ask(Step.ANSWER, task.question)
-        options = distinct(said.values(), len(said))
+        options = distinct(said.values(), most)
     return (yield from elected(NAME, table, task.terms, task.question, options, task.poll, task.ballot))
 
 
@@ -96,10 +109,8 @@ def elected(
 ) -> Coordinator[Polled]:
     """Return what the members' models, or their records, make of the options: one that nobody contests stands.
 
-    Raises: Abort below the quorum; LocalError unless there is one of poll and ballot.
+    Raises: Abort below the quorum.
     """
-    if (poll is None) is (ballot is None):
-        raise LocalError("poll and ballot: expected one of the two")
     if len(options) < 2:
         return Polled(tuple(table.entries), options, no_votes(len(options)), ())
     if ballot is not None:
@@ -112,6 +123,41 @@ def elected(
         tally = yield from booth.vote(table.number, question, options)
     answers, points = ranked(options, tally.votes) if tally.members else ((), no_votes(0))
     return Polled(tuple(table.entries), answers, points, (tally,))
+
+
+def require_way(
+    poll: Poll | None, ballot: Ballot | None, terms: Terms, members: Sequence[MemberId], brief: Brief | None
+) -> int:
+    """Return how many options there may be, if it can be voted so, before any member is asked.
+
+    `brief` says how long the answers may be that become the options, if they do. Raises: LocalError.
+    """
+    if (poll is None) is (ballot is None):
+        raise LocalError("poll and ballot: expected one of the two")
+    if poll is not None:
+        require_poll(poll, None, terms, members)
+        return poll.options
+    assert ballot is not None  # noqa: S101  looked at above
+    if ballot.looks != 1:
+        raise LocalError("looks: expected one of each option")
+    if brief is not None and brief.longest > LONGEST_CHOICE:
+        raise LocalError(f"longest: expected at most {LONGEST_CHOICE} characters where records vote for answers")
+    try:
+        ballot.spec(terms, len(members), ballot.choices)
+    except ValueError as wrong:
+        raise LocalError(f"ballot: {wrong}") from None
+    return ballot.choices
+
+
+def _require_given(task: Vote) -> None:
+    """Refuse options that no member would vote on. Raises: LocalError."""
+    try:
+        if task.poll is not None:
+            require_options(task.poll, task.question, task.options)
+        elif task.ballot is not None:
+            require_choices(task.ballot, task.options)
+    except PeerError as wrong:
+        raise LocalError(str(wrong)) from None
 
 
 NAME = "vote"

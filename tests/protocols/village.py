@@ -126,7 +126,7 @@ class Crowd:
 
 def poll(**changes) -> Poll:
     given = {
-        "mark": Mark.BEST, "options": 4, "polls": 1, "voters": 6, "lead": 0.0, "unit": Unit.RECORD,
+        "mark": Mark.BEST, "options": 4, "polls": 1, "voters": 100, "lead": 0.0, "unit": Unit.RECORD,
         "epsilon": None, "delta": 1e-5, "noise_multiplier": None,
     }  # fmt: skip
     return Poll(**(given | changes))
