@@ -17,7 +17,8 @@ gaussian_...             what does not help: noise that 32 shards add together; 
 bytes_five_tokenizers... five models, each with a tokenizer of its own, over the next byte: bits per byte
 forwards_per_byte        tokens that a model has to read for a byte, of the five the one that reads most
 tokens_per_round_trip    symbols of a block of four positions, in real homes: drafts of the public model, accepted
-                         by chance; _dp: matched, under the exponential mechanism at epsilon 8 for 256 tokens
+                         by chance; _dp: matched, under the exponential mechanism at epsilon 8 for 256 tokens;
+                         _student: drafts of a student of the mixture on public text, as student_divergence says
 secure_sum_wrong_words   entries of real secure sums that differ from plain integer sums
 quantisation_perplexity  how far perplexity by real sums is from that in floating point
 protocol_overhead        three members, a process each, on streams: a trip's time beyond the slowest's forward passes
@@ -39,6 +40,7 @@ from simulations.benches.logits_lab import Bench, Job, Lab, Size, alone, jobs, t
 from simulations.benches.logits_masking import masking
 from simulations.benches.logits_overhead import overhead
 from simulations.benches.logits_real import real
+from simulations.benches.logits_student import student
 from simulations.benches.rows import Row, at_least, at_most
 
 ROWS = (
@@ -78,7 +80,7 @@ def figures(lab: Lab) -> Found:
     """Take one seed's figures, in one thread."""
     alone()
     bench, found = Bench(lab), Found()
-    for stage in (*STAGES.values(), real, five):
+    for stage in (*STAGES.values(), real, student, five):
         stage(bench, found)
     return found
 
@@ -95,9 +97,7 @@ def rows_of(found: Sequence[Found]) -> list[Row]:
         worst = [f.values[f"worst home ratio{of} B={bound}"] for f in found]
         rows += _with_spread(name, worst, 1.03, f"its own model at home; B = {bound}")
     rows += [r for m, o, t, p in _beside() for r in _compared(m, o, t, p, found)]
-    rows += [
-        _plain(f"largest_share_of_a_weight{s}", f"{p}largest share", found) for s, p in (("", ""), ("_dp", "dp "))
-    ]
+    rows += [_plain(measure, name, found, of, unit) for measure, name, of, unit in _PLAIN]
     rows += _through_sums(found)
     return sorted(rows, key=lambda r: _place(r.measure))
 
@@ -117,6 +117,13 @@ def _through_sums(found: Sequence[Found]) -> list[Row]:
     ]
 
 
+# measure, figure, of what, unit
+_PLAIN = (
+    ("largest_share_of_a_weight", "largest share", "mean share of the largest weight; B = 2", "1"),
+    ("largest_share_of_a_weight_dp", "dp largest share", "mean share of the largest weight; B = 2", "1"),
+    ("tokens_per_round_trip_student", "tokens a trip student", "drafts of a student of the mixture", "tokens"),
+    ("student_divergence", "student divergence", "the public model's from the mixture, on public text", "x"),
+)
 # measure, B
 _AT_HOME = (
     ("worst_home_ratio", "2"),
@@ -213,14 +220,8 @@ def _with_spread(
     return [row, Row(f"{measure}_spread", max(ratios) - min(ratios), "x", goal="for comparison")]
 
 
-def _plain(measure: str, name: str, found: Sequence[Found]) -> Row:
-    return Row(
-        measure,
-        _mean([f.values[name] for f in found]),
-        "1",
-        "mean share of the largest weight; B = 2",
-        goal="for comparison",
-    )
+def _plain(measure: str, name: str, found: Sequence[Found], of: str, unit: str) -> Row:
+    return Row(measure, _mean([f.values[name] for f in found]), unit, of, goal="for comparison")
 
 
 def _place(measure: str) -> tuple[int, str]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.declared import declare
+from client.experts.expert import Expert
 from client.experts.opening import Experts
 from client.experts.tokens import TokenExpert
 from client.experts.view import View
@@ -130,10 +131,11 @@ def read(
 
 
 class Speaker:
-    """Be the coordinator's own side of an answer: the public model, which drafts too, and the system's randomness."""
+    """Be the coordinator's own side: the public model, which drafts too if nobody else does, and randomness."""
 
-    def __init__(self, base: Base) -> None:
+    def __init__(self, base: Base, drafter: Expert | None = None) -> None:
         self.expert = TokenExpert(View(base))
+        self.drafter = drafter or self.expert
         self.ends: frozenset[int] = frozenset()
         self.randomness = SystemRandomness()
 
@@ -146,7 +148,7 @@ class Speaker:
         guesses: list[int] = []
         rows = np.zeros((count, self.expert.symbols))
         for i in range(count):
-            rows[i] = np.exp(self.expert.block([*context, *guesses], ()).next[0])
+            rows[i] = np.exp(self.drafter.block([*context, *guesses], ()).next[0])
             sums = np.cumsum(rows[i])
             at = int(rows[i].argmax()) if greedy else int(np.searchsorted(sums, self.uniform() * sums[-1], "right"))
             guesses.append(min(at, self.expert.symbols - 1))
@@ -160,10 +162,18 @@ class Speaker:
         """Show nobody."""
 
 
-def answer(village: Village, name: str, asked: Question, prompt: Sequence[int], base: Base, session: str) -> Spoken:
+def answer(
+    village: Village,
+    name: str,
+    asked: Question,
+    prompt: Sequence[int],
+    base: Base,
+    session: str,
+    drafter: Expert | None = None,
+) -> Spoken:
     """Have the members go on from a prompt, in a session of its own."""
     outbox = village.outbox(session, name)
-    coordinator = speak(name, village.members, asked, TERMS, len(village.members), prompt, Speaker(base))
+    coordinator = speak(name, village.members, asked, TERMS, len(village.members), prompt, Speaker(base, drafter))
     spoken = drive(coordinator, outbox, CATALOG[name].wire)
     outbox.close()
     return spoken

@@ -20,12 +20,14 @@ from simulations.benches.logits_masking import Masking
 from simulations.benches.logits_models import Shape, Shelf, Tokens, Training, fit, fresh, scores, stream, windows
 from simulations.benches.logits_overhead import Overhead
 from simulations.benches.logits_rules import Judged
+from simulations.student import Schooling
 
 Names = tuple[str, ...]
 SHAPE, PUBLIC = Shape(), Training(1000, 0.01, batch=12)
 SILO, SHARD = Training(250, 0.005), Training(100, 0.004)
 OWN_TOKENS = Training(500, 0.01)
 DP, MASKING, OVERHEAD = DpTraining(), Masking(), Overhead()
+SCHOOLING = Schooling(rank=16, alpha=32.0, steps=200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,9 @@ class Size:
     held_out: int = 8
     bytes_of_text: int = 2_500_000
     answer: int = 96  # tokens
+    schooling: Schooling = SCHOOLING
+    lessons: int = 96  # windows of the public text
+    lessons_held_out: int = 8
     vocabularies: tuple[int, ...] = (512, 700, 1300, 1500)  # of the silos that have their own, one after the other
     own_tokens: Training = OWN_TOKENS
     bytes_held_out: int = 440

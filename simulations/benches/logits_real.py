@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from client.experts.expert import Expert
 from client.experts.tokens import TokenExpert
 from client.experts.view import View
 from client.homes.positions import entries
@@ -34,16 +35,17 @@ CLIP = 2.0
 
 def real(bench: Bench, found: Found) -> None:
     """Read one window of each silo, and speak, in homes that have the silos' and the shards' models."""
-    base = _base(bench, bench.public())
+    base = base_of(bench, bench.public())
     with tempfile.TemporaryDirectory(prefix="parley-") as folder:
-        own = {name: [_base(bench, bench.silo(name))] for name in bench.silos}
+        own = {name: [base_of(bench, bench.silo(name))] for name in bench.silos}
         _sums(bench, base, own, Path(folder), found)
         _speaking(bench, base, own, Path(folder) / "speaking", found)
-        shards = {name: [_base(bench, m) for m in bench.shards(name)] for name in bench.silos}
+        shards = {name: [base_of(bench, m) for m in bench.shards(name)] for name in bench.silos}
         _matching(bench, base, shards, Path(folder) / "matching", found)
 
 
-def _base(bench: Bench, model: Any) -> Base:
+def base_of(bench: Bench, model: Any) -> Base:
+    """Return a model of the bench, frozen, with its tokenizer."""
     return Base("bench", model.requires_grad_(False), bench.tokenizer, digest(model, bench.tokenizer))
 
 
@@ -94,7 +96,7 @@ def _speaking(bench: Bench, base: Base, own: dict[str, list[Base]], folder: Path
         base, Sends.WEIGHTED, block=POSITIONS, most=size.answer, experts=len(own), weight_bound=BOUND,
         decay=float(found.chosen["decay"]),
     )  # fmt: skip
-    found.values["tokens a trip"] = _rate(bench, base, own, folder, "mixture", asked)
+    found.values["tokens a trip"] = rate(bench, base, own, folder, "mixture", asked)
 
 
 def _matching(bench: Bench, base: Base, shards: dict[str, list[Base]], folder: Path, found: Found) -> None:
@@ -105,18 +107,23 @@ def _matching(bench: Bench, base: Base, shards: dict[str, list[Base]], folder: P
         base, Sends.RATIOS, block=POSITIONS, most=bench.lab.size.answer, experts=experts, clip=CLIP,
         strength=strength, central=True,
     )  # fmt: skip
-    found.values["tokens a trip dp"] = _rate(bench, base, shards, folder, "private_predict", asked)
+    found.values["tokens a trip dp"] = rate(bench, base, shards, folder, "private_predict", asked)
 
 
-def _rate(bench: Bench, base: Base, models: Any, folder: Path, name: str, asked: Question) -> float:
-    """Return how many symbols a full block gave in the mean, over answers to one prompt of each silo."""
+def rate(
+    bench: Bench, base: Base, models: Any, folder: Path, name: str, asked: Question, drafter: Expert | None = None
+) -> float:
+    """Return how many symbols a full block gave in the mean, over answers to one prompt of each silo.
+
+    The public model drafts, unless somebody else does.
+    """
     rows, home = bench.windows(held_out=True)
     folder.mkdir(parents=True, exist_ok=True)
     given: list[int] = []
     with homes(base, models, folder) as village:
         for n in range(len(bench.silos)):
             prompt = rows[int(np.flatnonzero(home == n)[0])][: bench.lab.size.shape.window // 4].tolist()
-            given += answer(village, name, asked, prompt, base, f"{n:032x}").given[:-1]
+            given += answer(village, name, asked, prompt, base, f"{n:032x}", drafter).given[:-1]
     return _mean(given)
 
 

@@ -25,6 +25,8 @@ from simulations.benches.logits_overhead import rows_of as overhead_of
 from simulations.benches.logits_private import Unit
 from simulations.benches.logits_real import real
 from simulations.benches.logits_rules import Judged
+from simulations.benches.logits_student import lessons_of, student
+from simulations.student import Schooling
 
 WORDS = {"ash": "the ash stands tall", "birch": "birch bark is white", "cedar": "cedar wood smells sweet"}
 RATIOS = [name for name in ROWS if "_vs_" in name]
@@ -39,6 +41,9 @@ TINY = Size(
     chosen_by=2,
     held_out=2,
     answer=12,
+    schooling=Schooling(rank=1, steps=2),
+    lessons=4,
+    lessons_held_out=2,
     vocabularies=(265, 280, 300, 320),
     own_tokens=Training(2, 0.01),
     bytes_held_out=24,
@@ -234,6 +239,11 @@ def test_the_figures_of_real_homes_would_show_a_wrong_word(corpora, tmp_path, mo
     assert sound.values["quantisation"] < 0.001
     assert 1 <= sound.values["tokens a trip dp"] <= 4
     assert 1 <= sound.values["tokens a trip"] <= 4
+    student(bench, sound)
+    assert 1 <= sound.values["tokens a trip student"] <= 4
+    assert sound.values["student divergence"] > 0
+    lesson = lessons_of(bench, 0.9)[0]
+    assert lesson.labels.sum(axis=1) == pytest.approx(1, abs=1e-5)
     monkeypatch.setattr(logits_real, "entries", lambda *given: entries(*given) * 1.01)
     real(bench, broken)
     assert broken.values["wrong words"] > 0
