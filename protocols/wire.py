@@ -6,7 +6,6 @@ to import. The types of the fields are the schema: one field more or less, a NaN
 """
 
 import math
-import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
@@ -26,7 +25,6 @@ _MAX_DIMENSIONS = 4
 _MOST_ITEMS, _LONGEST = 2**18, 2**16  # vectors are bytes: names and numbers are all that is counted
 MEGABYTE = 2**20
 _LONG_BYTES = 2**16
-_LONGEST_NAME = 64  # characters: the members' names stand in every letter, and are held once
 _SHORT = {type(None), bool, int, float, str}
 
 
@@ -163,8 +161,6 @@ def _scalar(kind: type) -> _Codec:
     def check(value: Any) -> Any:
         if type(value) is not kind:
             raise WireError(f"expected {kind.__name__}")
-        if isinstance(value, str):
-            return sys.intern(value) if len(value) <= _LONGEST_NAME else value
         if isinstance(value, int) and not -_INT_LIMIT <= value < _INT_LIMIT:
             raise WireError("an integer of more than 64 bits")
         if isinstance(value, float) and not math.isfinite(value):
