@@ -31,13 +31,15 @@ class NameDetector:
     """Find people, organisations, places and works.
 
     Units:   `least` is the probability from which a word is taken for part of a name; missing one costs more than
-             hiding a word too many. One word of a run that holds nothing but plain words in small letters must reach
-             `plain`. Scores run from 0.4 at `least` to 1. Languages, works and products, which the recogniser calls
-             MISC, are found with `works` alone, but for those that may as well be something else.
+             hiding a word too many. For a word in small letters that is no plain one `small` is enough; one word of
+             a run of nothing but plain words must reach `plain`. Scores run from 0.4 at `least` to 1. Languages,
+             works and products, which the recogniser calls MISC, are found with `works` alone, but for those that
+             may as well be something else.
     """
 
-    least: float = 0.3
-    plain: float = 0.98
+    least: float = 0.1
+    plain: float = 0.95
+    small: float = 0.01
     works: bool = False
     name: str = "names"
 
@@ -53,22 +55,23 @@ class NameDetector:
         named = 1 - chances[:, 0]
         kinds = chances[:, 1:].reshape(len(chances), 4, 2).sum(2)
         begins = chances[:, 1::2].sum(1) > chances[:, 2::2].sum(1)
+        words = [text[a:b] for a, b in places[first : first + len(chances)]]
+        passes = named >= [self.small if _is_small(w) else self.least for w in words]
         i = 0
         while i < len(chances):
-            if named[i] < self.least:
+            if not passes[i]:
                 i += 1
                 continue
             end = i + 1
-            while end < len(chances) and named[end] >= self.least and not begins[end]:
+            while end < len(chances) and passes[end] and not begins[end]:
                 end += 1
             start, stop = places[first + i][0], places[first + end - 1][1]
             of = kinds[i:end].sum(0)
             surely_a_work = of[3] > _SURELY * of.sum() and not self.works
             sure = float(np.max(named[i:end]))
-            words = (text[a:b] for a, b in places[first + i : first + end])
-            likely = sure >= self.plain or not _is_plain(words)
+            likely = sure >= self.plain or not _is_plain(words[i:end])
             if likely and not surely_a_work and _is_a_name(text, start, stop):
-                score = _BAR + (1 - _BAR) * (sure - self.least) / (1 - self.least)
+                score = _BAR + (1 - _BAR) * max(0.0, sure - self.least) / (1 - self.least)
                 yield Span(start, stop, _KINDS[int(of.argmax())], min(1.0, score), "recogniser of names")
             i = end
 
@@ -81,6 +84,10 @@ def _pieces(text: str, places: list[tuple[int, int]]) -> Iterator[tuple[int, int
             if i > start:
                 yield start, i
             start = i
+
+
+def _is_small(word: str) -> bool:
+    return word.islower() and word not in plain_words()
 
 
 def _is_plain(words: Iterable[str]) -> bool:

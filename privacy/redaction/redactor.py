@@ -24,8 +24,9 @@ from privacy.redaction.times import TIMES
 from privacy.redaction.vault import LOOKS_LIKE_A_TOKEN, Vault, named_in
 from privacy.redaction.view import View
 
-LEAST, LEAST_STRICT = 0.3, 0.1  # from this probability on a word is hidden as part of a name
-PLAIN, PLAIN_STRICT = 0.98, 0.9  # the same, of runs of plain words in small letters
+LEAST, LEAST_STRICT = 0.1, 0.05  # from this probability on a word is hidden as part of a name
+SMALL, SMALL_STRICT = 0.01, 0.005  # the same, of a word in small letters that is no plain one
+PLAIN, PLAIN_STRICT = 0.95, 0.9  # the same, of runs of plain words in small letters
 LONGEST = 64 * 2**20  # characters of one text
 
 
@@ -45,9 +46,9 @@ class Redactor:
         self.settings = settings or Settings()
         own = self.settings.custom()
         strict = (StrictDetector(),) if self.settings.strict else ()
-        names = NameDetector(LEAST, PLAIN)
+        names = NameDetector(LEAST, PLAIN, SMALL)
         if self.settings.strict:
-            names = NameDetector(LEAST_STRICT, PLAIN_STRICT, works=True)
+            names = NameDetector(LEAST_STRICT, PLAIN_STRICT, SMALL_STRICT, works=True)
         self.detectors: tuple[Detector, ...] = (*structured(), cues(), ListDetector(), names, *own, *strict, *plugs)
         self._allowed = frozenset(map(folded, self.settings.allow))
         self._denied = Restated()

@@ -139,7 +139,7 @@ def runs(detector: NameDetector, text: str = TALK) -> dict[str, float]:
 
 
 def test_a_run_of_nothing_but_plain_words_must_be_surely_a_name() -> None:
-    everything, surely, none = (runs(NameDetector(least=0.02, plain=bar)) for bar in (0.0, 0.5, 1.1))
+    everything, surely, none = (runs(NameDetector(0.02, bar, small=0.02)) for bar in (0.0, 0.5, 1.1))
     plain = {r for r in everything if set(r.split()) <= plain_words()}
     assert plain  # at so low a bar the recogniser takes some for names
     assert set(none) == set(everything) - plain  # no other run is touched
@@ -150,6 +150,14 @@ def test_a_run_of_nothing_but_plain_words_must_be_surely_a_name() -> None:
 def test_no_capital_makes_a_plain_word() -> None:
     text = "Will and Mark Long met the Barrel Basket in the Attic"
     assert runs(NameDetector(0.02, plain=1.1), text) == runs(NameDetector(0.02, plain=0.0), text)
+    assert runs(NameDetector(0.5, 1.1, small=0.01), text) == runs(NameDetector(0.5, 1.1, small=0.5), text)
+
+
+def test_a_word_in_small_letters_that_is_no_plain_one_is_hidden_at_a_lower_bar() -> None:
+    strange = "the flumber of keldova grantic met ulmskaya by the porridge"
+    low, high = (set(runs(NameDetector(0.999, 1.1, small), strange)) for small in (0.01, 0.999))
+    assert len(" ".join(low)) > len(" ".join(high))
+    assert not {"the", "of", "met", "by", "porridge"} & low
 
 
 def test_names_in_small_letters_are_still_found() -> None:
