@@ -80,6 +80,27 @@ def test_a_hidden_tally_is_exactly_the_naive_count(mark, bits, tmp_path):
     assert votes.tolist() == sum(naive(the_poll, of) for mine in likes for of in mine).tolist()
 
 
+@pytest.mark.parametrize("bits", [16, 32])
+def test_no_vote_is_rounded_on_its_way_into_words(bits):
+    for mark, options in ((Mark.BEST, 3), (Mark.RANKS, 3), (Mark.RANKS, 6)):
+        the_poll = poll(mark=mark, voters=7, options=6)
+        parts = the_poll.parts(options)
+        code = the_poll.spec(replace(TERMS, bits=bits), 4, options)
+        for points in (np.arange(options) / parts, np.full(options, 7.0)):
+            assert (code.encode(points) == np.rint(points * parts) * int(code.scale) // parts).all()
+            assert code.scale % parts == 0
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_notes_are_shown_to_voters_where_a_record_need_not_be_in_one_shard_alone(private, tmp_path):
+    there = shards(tmp_path)
+    for house in there.houses.values():
+        house.mouth.notes, house.mouth.documents = 1, lambda: ["which of them it is"]
+    polled(there, poll(**(PRIVATE if private else {"options": 5})), [ASKED], terms=SHARED if private else TERMS)
+    shown = {p.notes for h in there.houses.values() for v in h.mouth.voters() for p, _ in v.weighed}
+    assert shown == {() if private else ("which of them it is",)}
+
+
 def test_votes_that_are_as_many_are_equal_however_they_are_spread(tmp_path):
     one, two = {"one": 1.0, "two": 0.0}, {"one": 0.0, "two": 1.0}
     (votes,) = polled(crowd(tmp_path, [[one] * 3, [two], [two] * 2]), poll(voters=3), [ASKED], ("one", "two"))
@@ -279,10 +300,12 @@ UNACCEPTABLE = {
 }
 
 
-@pytest.mark.parametrize("ask", UNACCEPTABLE.values(), ids=UNACCEPTABLE)
-def test_a_poll_out_of_order_or_of_no_options_is_refused_and_quoted_nowhere(ask):
+@pytest.mark.parametrize("name", UNACCEPTABLE)
+def test_a_poll_out_of_order_or_of_no_options_is_refused_and_quoted_nowhere(name):
+    ask = UNACCEPTABLE[name]
     with pytest.raises(PeerError) as error:
         JUDGING.answer(ask, None)
+    assert ("into a secure sum alone" in str(error.value)) is (name == "no sum")
     assert "Zanzibar" not in str(error.value) + repr(ask)
 
 
