@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from client.adapter import save
 from client.card import Card
 from client.model import Base, layout_of
+from privacy.ledger import Ledger
 from privacy.policy import Policy
 from privacy.units import Level
 from simulations import nodes as real
@@ -128,7 +129,13 @@ def test_members_that_are_up_answer_by_bytes_at_an_epsilon_with_a_student_and_to
             assert set(figures["answered"]) == {3}
         assert "nats a token" in taught
         assert "at home" in scored
-        ledger = (home / "ledger.db").read_bytes()
-        assert b"ann@x.org" not in ledger
-        assert b'"collaboration":"ask"' in ledger
+        ledger = Ledger(home / "ledger.db")
+        lines = list(ledger.lines())
+        ledger.close()
+        assert not any("ann@x.org" in line for line in lines)
+        assert [e["level"] for e in map(json.loads, lines) if e.get("collaboration") == "ask"] == [
+            "text",
+            "logits",
+            "text",
+        ]
         assert all(b"ann@x.org" not in (h / "run" / "daemon.log").read_bytes() for h in nodes.homes.values())
