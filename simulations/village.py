@@ -41,7 +41,7 @@ _MOST_AWAKE = 32  # ledgers that are open: each takes half a megabyte, and six o
 class Turns:
     """Let one member of a village work at a time, and close the ledgers of those that worked longest ago."""
 
-    _one: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _one: threading.RLock = field(default_factory=threading.RLock, repr=False)  # who is at work may look at the books
     _awake: OrderedDict[int, Ledger] = field(default_factory=OrderedDict, repr=False)
 
     @contextmanager

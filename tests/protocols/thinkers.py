@@ -61,6 +61,10 @@ class Thinkers:
     own: tuple[Bigram, ...] = ()
     artefact: object = None
 
+    @property
+    def digest(self) -> str | None:
+        return None if self.artefact is None else self.artefact.digest
+
 
 def question(**changes) -> Question:
     given = {
