@@ -32,9 +32,10 @@ from privacy.redaction.redacted import Redacted
 from privacy.redaction.redactor import Redactor
 from privacy.redaction.settings import PROFILES
 from privacy.redaction.settings import Settings as Redaction
+from privacy.redaction.settings import profile as settings_of
 from privacy.redaction.spans import Unreadable
 from privacy.redaction.vault import Vault, VaultFull
-from privacy.refusal import LedgerUnavailable, Refused
+from privacy.refusal import Refused
 from privacy.units import Level
 from protocols.faults import PeerError
 
@@ -52,18 +53,9 @@ class AskVisit(Visit):
 
     def answer(self, artefact: Artefact | None) -> Released[None] | Disclosed[None]:
         """Let the symbols of one answer go, which are drawn from this home's own models, too. Raises: Refused."""
-        if artefact is not None and self._was_charged(artefact):
+        if artefact is not None and self.gate.ledger.was_charged(artefact.digest):
             return self.gate.derive(_Symbols(artefact), self.account, self.occasion)
         return self.gate.disclose(_Words(), self.account, self.occasion)
-
-    def _was_charged(self, artefact: Artefact) -> bool:
-        try:
-            self.gate.ledger.paid_for(artefact.digest)
-        except LedgerUnavailable:
-            raise
-        except Refused:
-            return False
-        return True
 
 
 @dataclass
@@ -121,7 +113,7 @@ class Asker:
         if profile not in PROFILES:
             expected = f"one of {', '.join(PROFILES)}, which is what a prompt is redacted by"
             raise ConfigError(self.policy_file, "allow.redaction", f"expected {expected}")
-        return Redactor(Redaction(name=profile, strict=profile == "strict"))
+        return Redactor(settings_of(profile))
 
     @contextmanager
     def _vault(self) -> Iterator[Vault]:

@@ -125,6 +125,16 @@ class Ledger:
         with self._read() as db:
             return from_json(derived.paid_for(db, artefact)["event"])
 
+    def was_charged(self, artefact: str) -> bool:
+        """Say whether what has this digest was charged when it was drawn. Raises: LedgerUnavailable."""
+        try:
+            self.paid_for(artefact)
+        except LedgerUnavailable:
+            raise
+        except Refused:
+            return False
+        return True
+
     def derive(self, account: Account, occasion: Occasion, artefact: str, limits: Limits = NO_LIMITS) -> Receipt:
         """Write down that something made of what was charged before leaves; nothing is charged. Raises: Refused."""
         of = derived.Derived(account, occasion, limits, artefact)

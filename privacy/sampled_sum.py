@@ -8,7 +8,7 @@ whole numbers, so that neither the clipping's rounding nor the number of units i
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -75,13 +75,8 @@ class SampledShare:
     def draw(self, randomness: Randomness) -> NDArray[np.int32]:
         """Return shape (length,) int32, modulo 2**32: the sampled units' integers plus this member's noise."""
         chosen = np.flatnonzero(randomness.uniform(len(self.units)) < self.rate)
-        total = np.zeros(self.code.length, dtype=np.int64)
-        for vector in self.units.vectors(chosen, randomness):
-            if np.isfinite(vector).all():
-                total += self.code.encode(self._clipped(vector))
-        if self.code.deviation:
-            total += DiscreteGaussian(self.code.deviation).draw(self.code.length, randomness)
-        return total.astype(np.uint64).astype(np.uint32).view(np.int32)
+        vectors = self.units.vectors(chosen, randomness)
+        return noised_sum((self._clipped(v) for v in vectors if np.isfinite(v).all()), self.code, randomness)
 
     def _clipped(self, vector: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """Return the vector scaled into the norm as well as floats can; the code sees to the rest."""
@@ -91,6 +86,21 @@ class SampledShare:
             return vector
         norm = largest * float(np.linalg.norm(np.asarray(vector, np.float64) / largest))  # no square overflows
         return vector if norm <= self.code.norm else np.asarray(vector, np.float64) * (self.code.norm / norm)
+
+
+def noised_sum(
+    vectors: Iterable[NDArray[np.floating[Any]]], code: FixedPoint, randomness: Randomness
+) -> NDArray[np.int32]:
+    """Return shape (length,) int32, modulo 2**32: each vector as integers by itself, added up, with a share of noise.
+
+    There is none where the code has none.
+    """
+    total = np.zeros(code.length, dtype=np.int64)
+    for vector in vectors:
+        total += code.encode(vector)
+    if code.deviation:
+        total += DiscreteGaussian(code.deviation).draw(code.length, randomness)
+    return total.astype(np.uint64).astype(np.uint32).view(np.int32)
 
 
 def least_sampled_noise(

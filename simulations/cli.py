@@ -201,11 +201,12 @@ def consult(
     with _errors():
         from protocols.text.abstain import Way
         from simulations.consulting import consult_town
+        from simulations.scoring import text_in
         from simulations.talks import Wishes
 
         wishes = Wishes(
             collaboration, rounds, critics, fuse, longest, lead, tuple(option or ()),
-            Way.COMPETE if compete else Way.COOPERATE, tuple(_text(file) for file in card or ()), epsilon, delta,
+            Way.COMPETE if compete else Way.COOPERATE, tuple(text_in(file) for file in card or ()), epsilon, delta,
             voters, quorum, smallest_crowd, colluding, tuple(members or ()), purpose=purpose,
         )  # fmt: skip
         found = consult_town(town, home, question, wishes, json_file)
@@ -238,15 +239,6 @@ def distill(
         wishes = Wishes("distill", tuple(members or ()), 1, 1, support, smallest_crowd, colluding, purpose=purpose)
         found = distil_town(town, model, texts, wishes, Schooling(rank, steps=steps, rate=rate), out)
         typer.echo(found.line)
-
-
-def _text(file: Path) -> str:
-    from privacy.config import ConfigError
-
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as unreadable:
-        raise ConfigError(file, "", f"a text in UTF-8 ({type(unreadable).__name__})") from None
 
 
 @app.command()

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from client.model import load_base
 from privacy.config import ConfigError
-from privacy.distributed import least_noise_multiplier
 from privacy.units import Unit
 from protocols.catalog import CATALOG
 from protocols.session import Coordinator, MemberId, drive
@@ -31,8 +30,9 @@ from server.control import Client
 from server.folder import Folder
 from simulations.asking import keys_of, open_stream, session
 from simulations.authoring import ModelAuthor
+from simulations.counting_noise import least_noise
 from simulations.experiment import SHIPPED, SHIPPED_MODEL
-from simulations.talks import ORDERS
+from simulations.scoring import text_in
 from simulations.talks import Wishes as Asked
 
 
@@ -52,22 +52,15 @@ class Counting:
 
     def ballot(self, by: Votes, choices: int, counts: int, votes: int, looks: int = 1) -> Ballot:
         """Return the terms, with the least noise that keeps epsilon at the best order. Raises: ConfigError."""
-        found = []
-        for order in ORDERS:
-            try:
-                noise = least_noise_multiplier(
-                    sums=counts, epsilon=self.epsilon, delta=self.delta, orders=(order,),
-                    honest=self.asked.terms.honest, length=choices,
-                )  # fmt: skip
-            except ValueError:
-                continue  # at this order no noise meets the budget
-            found.append(noise)
-        if not found:
-            raise ConfigError(f"parley {self.asked.collaboration}", "--epsilon", "no noise keeps so small a one")
+        try:
+            noise = least_noise(self.asked.terms, self.epsilon, self.delta, counts, choices)
+        except ValueError:
+            what = "no noise keeps so small a one"
+            raise ConfigError(f"parley {self.asked.collaboration}", "--epsilon", what) from None
         try:
             return Ballot(
                 by, choices, counts, votes, looks, self.population, self.record_tokens, Unit.RECORD,
-                self.epsilon, self.delta, min(found),
+                self.epsilon, self.delta, noise,
             )  # fmt: skip
         except ValueError as wrong:
             raise ConfigError(f"parley {self.asked.collaboration}", "", str(wrong)) from None
@@ -163,10 +156,7 @@ def label_town(town: Path, file: Path, asked: Asked, out: Path, least: float) ->
 
 def lines_of(file: Path) -> list[str]:
     """Return the lines of a public text that are not blank. Raises: ConfigError."""
-    try:
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as unreadable:
-        raise ConfigError(file, "", f"a text in UTF-8 ({type(unreadable).__name__})") from None
+    return [line.strip() for line in text_in(file).splitlines() if line.strip()]
 
 
 def _driven(town: Path, asked: Asked, talk: Callable[[Sequence[MemberId]], Coordinator[Message]]) -> Message:

@@ -25,8 +25,8 @@ from protocols.text.poll import LEAST_VOTERS, MOST_OPTIONS, Mark, Poll, Polled
 from protocols.text.talk import Brief, Talked
 from protocols.text.vote import Vote
 from protocols.wire import Message
+from simulations.counting_noise import ORDERS
 
-ORDERS = tuple(1.5 * 1.12**k for k in range(40))
 HIDDEN = "the tally is hidden: only the sum of all votes is seen; no epsilon"
 
 

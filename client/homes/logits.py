@@ -21,12 +21,10 @@ from client.homes.positions import entries
 from client.visit import Begun, Noise, Summand, Visit
 from privacy.accounting.events import PMixedDpEvent
 from privacy.artefact import Artefact
-from privacy.discrete_gaussian import DiscreteGaussian
 from privacy.fixed_point import FixedPoint
 from privacy.gate import Disclosed, Released
 from privacy.randomness import Randomness
-from privacy.refusal import LedgerUnavailable, Refused
-from privacy.sampled_sum import sum_of_shards
+from privacy.sampled_sum import noised_sum, sum_of_shards
 from privacy.units import Unit
 from protocols.faults import LocalError, PeerError
 from protocols.logits import contrast, distill, mixture, private_predict, product
@@ -59,16 +57,11 @@ class Adding:
     def draw(self, randomness: Randomness) -> Upload:
         """Return the masked words. Raises: LocalError, since it was charged: another draw would be a second look."""
         self.note()
-        spec = self.begun.spec
-        total = np.zeros(spec.length, dtype=np.int64)
         try:
-            for one in self._vectors():
-                total += spec.encode(one)
+            total = noised_sum(self._vectors(), self.begun.spec, randomness)
         except PeerError:
             raise LocalError("an expert could not read what it was asked, and that was charged") from None
-        if spec.deviation:
-            total += DiscreteGaussian(spec.deviation).draw(spec.length, randomness)
-        return self.begun.mask(total.astype(np.uint64).astype(np.uint32).view(np.int32))
+        return self.begun.mask(total)
 
     def _vectors(self) -> Iterator[NDArray[np.float64]]:
         """Yield each expert's entries (length,)."""
@@ -158,13 +151,7 @@ class LogitsVisit(Visit):
             return Noise.CENTRAL
         if question.noise_multiplier is not None:
             return Noise.SHARED
-        if experts.digest is None:
-            return Noise.NONE
-        try:
-            self.house.ledger.paid_for(experts.digest)
-        except LedgerUnavailable:
-            raise
-        except Refused:
+        if experts.digest is None or not self.house.ledger.was_charged(experts.digest):
             return Noise.NONE
         return Noise.EARLIER
 

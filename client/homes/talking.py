@@ -14,11 +14,10 @@ from client.speaking.prompts import Prompt
 from client.speaking.speaker import Silent, Speaker
 from client.training.noise import require_promise
 from client.visit import Begun, Noise, Summand, Visit
-from privacy.discrete_gaussian import DiscreteGaussian
 from privacy.gate import Disclosed, Released, Said
 from privacy.randomness import Randomness
 from privacy.redaction.redacted import Redacted
-from privacy.sampled_sum import sum_of_shards
+from privacy.sampled_sum import noised_sum, sum_of_shards
 from privacy.units import Unit
 from protocols.faults import PeerError
 from protocols.secure_sum.messages import Request, Slip, Upload
@@ -162,12 +161,7 @@ class NoisyPapers:
 
     def draw(self, randomness: Randomness) -> Upload:
         """Return the masked words."""
-        spec = self.begun.spec
-        total = np.zeros(spec.length, dtype=np.int64)
-        for one in self.papers.each():
-            total += spec.encode(one)
-        total += DiscreteGaussian(spec.deviation).draw(spec.length, randomness)
-        return self.begun.mask(total.astype(np.uint64).astype(np.uint32).view(np.int32))
+        return self.begun.mask(noised_sum(self.papers.each(), self.begun.spec, randomness))
 
 
 def paper(poll: Poll, shares: NDArray[np.float64]) -> NDArray[np.float64]:

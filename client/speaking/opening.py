@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from client.speaking.speaker import Bounds, Speaker
 from privacy.artefact import Artefact
 from privacy.config import ConfigError
 from privacy.redaction.redactor import Redactor
-from privacy.redaction.settings import Settings as Redaction
+from privacy.redaction.settings import profile
 
 
 class House(Protocol):
@@ -64,7 +65,7 @@ def home_mouth(settings: TextSettings, house: House, address: Address | None = N
         return made[name]
 
     served = None if address is None else ServerSpeaker(address, bounds)
-    redaction = Redaction(settings.redaction, deny=settings.deny, strict=settings.redaction == "strict")
+    redaction = replace(profile(settings.redaction), deny=settings.deny)
     return Mouth(
         speaker=lambda: served or local(settings.adapter),
         voters=lambda: tuple(local(name) for name in settings.shards),

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from client.data import Records
 from client.homes.counting import Voters
 from privacy.accounting.certificate import certify
-from privacy.distributed import least_noise_multiplier
 from privacy.randomness import SystemRandomness
 from privacy.sampled_sum import SampledShare
 from privacy.units import Unit
@@ -29,12 +28,12 @@ from simulations.benches.rows import Row, at_least, at_most
 from simulations.corpora import stdlib
 from simulations.corpora.public import draw, lendable, prose
 from simulations.corpora.silos import joined, silos
+from simulations.counting_noise import least_noise
 
 OWN, OTHERS = "sympy", ("networkx", "transformers", "flwr", "numpy")  # the project's own requirements bring them
 MEMBERS, CANDIDATES, TOP = 5, 400, 40
 TERMS = Terms(Mode.STRICT, smallest_crowd=5, colluding=1)
 ONE_MAY_GO = Terms(Mode.RESILIENT, smallest_crowd=4, colluding=1)
-ORDERS = tuple(1.5 * 1.12**k for k in range(40))
 PUBLISHED = {  # Xie et al. 2024, appendix: records, and the noise of ten votes for epsilon 1, 2 and 4
     1_939_290: (15.34, 8.03, 4.24),
     8_396: (11.60, 6.22, 3.38),
@@ -85,16 +84,7 @@ def selection(records: int, epsilon: float) -> tuple[float, NDArray[np.float64]]
 
 def noise_for(terms: Terms, epsilon: float, choices: int) -> float:
     """Return the least noise multiplier for one count, at the best order, as the ledger charges it."""
-    found = []
-    for order in ORDERS:
-        try:
-            noise = least_noise_multiplier(
-                sums=1, epsilon=epsilon, delta=_DELTA, orders=(order,), honest=terms.honest, length=choices
-            )
-        except ValueError:
-            continue  # at this order no noise meets the budget
-        found.append(noise)
-    return min(found)
+    return least_noise(terms, epsilon, _DELTA, counts=1, choices=choices)
 
 
 def noise_table_error() -> float:
