@@ -155,3 +155,11 @@ def test_text_of_another_profile_does_not_pass_whatever_the_caller_says(home) ->
 
 def test_a_redacted_text_is_made_by_a_redactor() -> None:
     assert isinstance(REDACTOR.redact(NOTE, Vault("p")), Redacted)
+
+
+def test_a_text_that_is_cut_off_reports_only_what_was_replaced_in_what_is_left() -> None:
+    whole = Redactor().redact("Write to ann@x.org and then, much later, to bob@y.org.", Vault("p"))
+    cut = Redactor().redact("Write to ann@x.org and then, much later, to bob@y.org.", Vault("p"), longest=30)
+    assert (len(whole.replaced), len(cut.replaced)) == (2, 1)
+    assert all(cut.text[r.at :].startswith(r.token) for r in cut.replaced)
+    assert len(cut.text) <= 30
