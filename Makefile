@@ -31,10 +31,12 @@ bench: $(VENV)/.developing  ## install the peers, and measure this state beside 
 	$(PIP) --editable '.[bench]'
 	$(BIN)/parley bench dp-training
 	$(BIN)/parley bench engine
+	$(BIN)/parley bench evolve
 	$(BIN)/parley bench ledger
 	$(BIN)/parley bench logits
 	$(BIN)/parley bench redaction
 	$(BIN)/parley bench secure-sum
+	$(BIN)/parley bench stream
 	$(BIN)/parley bench text
 	$(BIN)/parley bench weights
 

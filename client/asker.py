@@ -70,6 +70,7 @@ class Asker:
     policy_file: Path
     vaults: Vaults | None = None
     _session: str = field(default="", init=False, repr=False)
+    _redactors: dict[str, Redactor] = field(default_factory=dict, init=False, repr=False)
 
     def experts(self, *, by_bytes: bool) -> Experts:
         """Return the home's models, which are to be mixed in. Raises: ConfigError."""
@@ -113,7 +114,9 @@ class Asker:
         if profile not in PROFILES:
             expected = f"one of {', '.join(PROFILES)}, which is what a prompt is redacted by"
             raise ConfigError(self.policy_file, "allow.redaction", f"expected {expected}")
-        return Redactor(settings_of(profile))
+        if profile not in self._redactors:
+            self._redactors[profile] = Redactor(settings_of(profile))
+        return self._redactors[profile]
 
     @contextmanager
     def _vault(self) -> Iterator[Vault]:
@@ -130,7 +133,7 @@ class Asker:
         except Refused as no:
             raise ConfigError(self.policy_file, f"allow, collaboration {COLLABORATION}", str(no)) from None
         except (Unreadable, VaultFull) as wrong:
-            raise ConfigError("parley ask", "PROMPT", str(wrong)) from None
+            raise ConfigError("parley", "the prompt", str(wrong)) from None
 
 
 @contextmanager

@@ -238,10 +238,10 @@ def keys_of(client: Client, wishes: Asked) -> dict[MemberId, PublicKey]:
     chosen = sorted(wishes.members or enrolled)
     strangers = [m for m in chosen if m not in enrolled]
     if strangers:
-        raise ConfigError("parley ask", "--members", f"not enrolled: {', '.join(map(ascii, strangers))}")
+        raise ConfigError("parley", "--members", f"not enrolled: {', '.join(map(ascii, strangers))}")
     keys = {m.name: m.keys for m in Store(client.folder.store).members() if m.keys is not None and m.name in chosen}
     if len(chosen) < wishes.smallest_crowd:
-        raise ConfigError("parley ask", "--smallest-crowd", f"at most {len(chosen)}, the members that are asked")
+        raise ConfigError("parley", "--smallest-crowd", f"at most {len(chosen)}, the members that are asked")
     return {name: PublicKey.parse(found.identity) for name, found in sorted(keys.items())}
 
 

@@ -202,9 +202,9 @@ def consult(
         from protocols.text.abstain import Way
         from simulations.consulting import consult_town
         from simulations.scoring import text_in
-        from simulations.talks import Wishes
+        from simulations.talks import Consultation
 
-        wishes = Wishes(
+        wishes = Consultation(
             collaboration, rounds, critics, fuse, longest, lead, tuple(option or ()),
             Way.COMPETE if compete else Way.COOPERATE, tuple(text_in(file) for file in card or ()), epsilon, delta,
             voters, quorum, smallest_crowd, colluding, tuple(members or ()), purpose=purpose,
@@ -310,7 +310,7 @@ def bench(
     json_file: JsonFile = None,
     corpora: Annotated[Path | None, typer.Option(help="logits: a folder of text for each silo.")] = None,
     work: Annotated[
-        Path | None, typer.Option(help="logits: where trained models are kept for the next time.")
+        Path | None, typer.Option(help="logits, text: where trained models are kept for the next time.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="redaction: a folder with redaction/ and ner/.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="redaction: JSON Lines with text and units.")] = None,
@@ -318,21 +318,27 @@ def bench(
     """Measure this state beside a peer, in one run."""
     with _errors():
         from privacy.config import nearest
-        from simulations.bench import BENCHES, logits, redaction, write_rows
+        from simulations import bench as benches
         from simulations.benches.rows import text
 
-        if name not in BENCHES:
-            raise ConfigError("parley bench", name, f"no such benchmark ({nearest(name, list(BENCHES))})")
-        if name != "logits" and (corpora or work):
-            raise ConfigError("parley bench", "--corpora, --work", "they are for the benchmark logits alone")
+        if name not in benches.BENCHES:
+            raise ConfigError("parley bench", name, f"no such benchmark ({nearest(name, list(benches.BENCHES))})")
+        if name != "logits" and corpora:
+            raise ConfigError("parley bench", "--corpora", "it is for the benchmark logits alone")
+        if name not in ("logits", "text") and work:
+            raise ConfigError("parley bench", "--work", "it is for the benchmarks logits and text alone")
         if name != "redaction" and (data or prompts):
             raise ConfigError("parley bench", "--data, --prompts", "they are for the benchmark redaction alone")
-        given = {"logits": lambda: logits(corpora, work), "redaction": lambda: redaction(data, prompts)}
-        rows = given.get(name, BENCHES[name])()
+        given = {
+            "logits": lambda: benches.logits(corpora, work),
+            "redaction": lambda: benches.redaction(data, prompts),
+            "text": lambda: benches.text(work),
+        }
+        rows = given.get(name, benches.BENCHES[name])()
         for line in text(rows):
             typer.echo(line)
         if json_file is not None:
-            write_rows(rows, json_file)
+            benches.write_rows(rows, json_file)
 
 
 def main() -> None:

@@ -18,10 +18,12 @@ from protocols.wire import Message
 from server.control import Client
 from server.folder import Folder
 from simulations.asking import keys_of, open_stream, session
-from simulations.talks import Consulted, Wishes, consulted, kind_of
+from simulations.talks import Consulted, Consultation, consulted, kind_of
 
 
-def consult_town(town: Path, home: Path, question: str, wishes: Wishes, json_file: Path | None = None) -> Consulted:
+def consult_town(
+    town: Path, home: Path, question: str, wishes: Consultation, json_file: Path | None = None
+) -> Consulted:
     """Answer a question with the members of the coordinator in the folder `town`, and write the figures if asked to.
 
     Raises: ConfigError, before anybody is asked; ControlError, TimeoutError; Abort, if too few reply.

@@ -33,7 +33,7 @@ from simulations.authoring import ModelAuthor
 from simulations.counting_noise import least_noise
 from simulations.experiment import SHIPPED, SHIPPED_MODEL
 from simulations.scoring import text_in
-from simulations.talks import Wishes as Asked
+from simulations.talks import Consultation
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Counting:
     record_tokens: int
     epsilon: float
     delta: float
-    asked: Asked
+    asked: Consultation
 
     def ballot(self, by: Votes, choices: int, counts: int, votes: int, looks: int = 1) -> Ballot:
         """Return the terms, with the least noise that keeps epsilon at the best order. Raises: ConfigError."""
@@ -130,7 +130,7 @@ def keyphrases_town(
     return found
 
 
-def label_town(town: Path, file: Path, asked: Asked, out: Path, least: float) -> Labelled:
+def label_town(town: Path, file: Path, asked: Consultation, out: Path, least: float) -> Labelled:
     """Have the members debate and label public questions, a line each, and write what they may be fine-tuned on.
 
     Raises: ConfigError, before anybody is asked; ControlError, TimeoutError; Abort.
@@ -159,7 +159,7 @@ def lines_of(file: Path) -> list[str]:
     return [line.strip() for line in text_in(file).splitlines() if line.strip()]
 
 
-def _driven(town: Path, asked: Asked, talk: Callable[[Sequence[MemberId]], Coordinator[Message]]) -> Message:
+def _driven(town: Path, asked: Consultation, talk: Callable[[Sequence[MemberId]], Coordinator[Message]]) -> Message:
     client = Client(Folder.open(town))
     keys = keys_of(client, asked)
     stream_name = open_stream(client, tuple(keys), asked.purpose)

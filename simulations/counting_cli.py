@@ -94,9 +94,9 @@ def label(
     """Have the members' models debate public questions and vote in secret: conversations to fine-tune on."""
     with errors():
         from simulations.counting import label_town
-        from simulations.talks import HIDDEN, Wishes
+        from simulations.talks import HIDDEN, Consultation
 
-        wishes = Wishes(
+        wishes = Consultation(
             "critique", rounds, longest=longest, lead=lead, quorum=quorum, smallest_crowd=smallest_crowd,
             colluding=colluding, members=tuple(members or ()), purpose=purpose,
         )  # fmt: skip
@@ -109,9 +109,9 @@ def _counting(
     quorum: int, smallest_crowd: int, colluding: int, purpose: str,
 ) -> "Counting":  # fmt: skip
     from simulations.counting import Counting
-    from simulations.talks import Wishes
+    from simulations.talks import Consultation
 
-    asked = Wishes(
+    asked = Consultation(
         name, quorum=quorum, smallest_crowd=smallest_crowd, colluding=colluding, members=tuple(members or ()),
         purpose=purpose,
     )  # fmt: skip

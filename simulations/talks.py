@@ -31,7 +31,7 @@ HIDDEN = "the tally is hidden: only the sum of all votes is seen; no epsilon"
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Consultation:
     """Say how members are to be consulted.
 
     Units:   `longest` characters of one text; `rounds` of a debate or a board, `critics` of each answer, the best
@@ -73,7 +73,7 @@ class Wishes:
         if self.epsilon is not None:
             if (self.voters or 0) < LEAST_VOTERS or not self.options:
                 what = f"expected none without --option, or for fewer than {LEAST_VOTERS} --voters: {HIDDEN}"
-                raise ConfigError("parley ask", "--epsilon", what)
+                raise ConfigError("parley consult", "--epsilon", what)
             unit_norms, _ = least_sampled_noise(
                 rate=1.0, steps=1, epsilon=self.epsilon, delta=self.delta, orders=ORDERS,
                 honest=self.terms.honest, length=options,
@@ -91,7 +91,7 @@ class Wishes:
 class Kind:
     """Say what one collaboration runs, and what is made of its result; with a draft, it judges the asker's own."""
 
-    task: Callable[[Wishes, str, str, int], Message]
+    task: Callable[[Consultation, str, str, int], Message]
     conclude: Callable[[Concluding, str, str, Any], Concluded]
     drafts: bool = False
 
@@ -131,16 +131,16 @@ def kind_of(name: str) -> Kind:
     """Return the collaboration of this name. Raises: ConfigError."""
     if name not in KINDS:
         hint = nearest(name, list(KINDS))
-        raise ConfigError("parley ask", "--collaboration", f"one of {', '.join(KINDS)} ({hint})")
+        raise ConfigError("parley consult", "--collaboration", f"one of {', '.join(KINDS)} ({hint})")
     return KINDS[name]
 
 
-def task_for(wishes: Wishes, question: str, draft: str, members: Sequence[str]) -> Message:
+def task_for(wishes: Consultation, question: str, draft: str, members: Sequence[str]) -> Message:
     """Return the task for a question, and a draft of an answer, that may cross. Raises: ConfigError."""
     try:
         return kind_of(wishes.collaboration).task(wishes, question, draft, len(members))
     except ValueError as wrong:
-        raise ConfigError("parley ask", "", str(wrong)) from None
+        raise ConfigError("parley consult", "", str(wrong)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class Consulted:
 def consulted(
     asker: Asker,
     question: str,
-    wishes: Wishes,
+    wishes: Consultation,
     members: Sequence[str],
     carry: Callable[[Message], Message],
 ) -> Consulted:

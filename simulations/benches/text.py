@@ -24,7 +24,7 @@ from simulations.benches.rows import Row, at_least, at_most
 from simulations.facts.hall import Hall, raise_hall
 from simulations.facts.school import Schooling, school
 from simulations.facts.world import KINDS, Fact, Pair, Share, pairs, share_out
-from simulations.talks import Wishes
+from simulations.talks import Consultation
 
 NAMES = ("cards", "debate", "feedback", "vote", "blend", "blackboard", "abstain", "panel")
 BESIDE = ("cards", "debate", "vote")  # beside the same with nothing redacted
@@ -65,7 +65,7 @@ def _measured(work: Path, scratch: Path, size: Size) -> list[Row]:
         across = pairs(shares, size.questions, size.seed)
         first = MemberId(shares[0].member)
         asks = [(shares[0].member, pair) for pair in across]
-        joint = _share(lambda _, question: hall.ask(first, question, Wishes("cards")).text, asks)
+        joint = _share(lambda _, question: hall.ask(first, question, Consultation("cards")).text, asks)
         single = _share(partial(_alone, hall, shares[0].member), asks)
         rows.append(Row("pairs_cards", joint, "1", f"yes or no; the asker alone {single:.3f}"))
         gaps = {name: accuracy(plain, name, asked) - found[name] for name in BESIDE}
@@ -93,7 +93,7 @@ def accuracy(hall: Hall, name: str, asked: Sequence[tuple[str, Fact]]) -> float:
     right = 0
     for member, fact in asked:
         options = fact.options if name in ("vote", "abstain") else ()
-        wishes = Wishes(name, options=options, lead=0.5)
+        wishes = Consultation(name, options=options, lead=0.5)
         try:
             said = hall.ask(MemberId(member), fact.question, wishes).text
         except Abort:

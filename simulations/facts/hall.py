@@ -30,7 +30,7 @@ from protocols.keys import Identity
 from protocols.session import MemberId, drive
 from protocols.wire import Message
 from simulations.facts.world import Share
-from simulations.talks import Wishes, consulted
+from simulations.talks import Consultation, consulted
 from simulations.village import Village, moved_in
 
 _NONE = Redaction(name="none", entities=())  # for comparison: what redaction costs, and what it keeps at home
@@ -62,7 +62,7 @@ class Hall:
     heard: Heard
     folder: Path
 
-    def ask(self, asker_name: MemberId, question: str, wishes: Wishes) -> Concluded:
+    def ask(self, asker_name: MemberId, question: str, wishes: Consultation) -> Concluded:
         """Return what the members make of a question of one of them, by the wished collaboration, at its home."""
         house, members = self.village.villagers[asker_name].house, self.village.members
         asker = Asker(

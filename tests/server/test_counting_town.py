@@ -26,7 +26,7 @@ from simulations.counting import Counting, evolve_town, keyphrases_town, label_t
 from simulations.facts.hall import Hall, raise_hall
 from simulations.facts.lessons import lessons
 from simulations.facts.world import share_out
-from simulations.talks import Wishes
+from simulations.talks import Consultation
 from simulations.village import Villager
 
 SHARES = share_out(["ash", "birch", "cedar"], facts=20, authors=2, seed=3)
@@ -93,7 +93,7 @@ def town(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town
 
 def counting(name: str, **changes: float) -> Counting:
     given = {"population": 200, "record_tokens": 128, "epsilon": 100.0, "delta": 1e-5} | changes
-    return Counting(**given, asked=Wishes(name, quorum=3))  # type: ignore[arg-type]
+    return Counting(**given, asked=Consultation(name, quorum=3))  # type: ignore[arg-type]
 
 
 def test_the_texts_that_records_are_near_to_come_first_and_are_written_down(town: Town, model: Path, tmp_path: Path):
@@ -137,7 +137,7 @@ def test_a_label_that_leads_is_a_conversation_to_train_on(town: Town, tmp_path: 
         home.villager.house.mouth.speaker = lambda said=said: Says(said)
     (tmp_path / "questions.txt").write_text("Is ice cold?\nIs it?\n")
     out = tmp_path / "labels.jsonl"
-    found = label_town(town.folder.root, tmp_path / "questions.txt", Wishes("critique", quorum=3), out, 1.0)
+    found = label_town(town.folder.root, tmp_path / "questions.txt", Consultation("critique", quorum=3), out, 1.0)
     assert [label.answer for label in found.labels] == ["yes", "yes"]
     first = json.loads(out.read_text().splitlines()[0])
     turns = [("user", "Is ice cold?"), ("assistant", "yes")]

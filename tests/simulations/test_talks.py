@@ -23,7 +23,7 @@ from simulations.facts.hall import raise_hall
 from simulations.facts.lessons import lessons
 from simulations.facts.world import KINDS as WORLD
 from simulations.facts.world import pairs, share_out
-from simulations.talks import KINDS, Wishes, consulted, task_for
+from simulations.talks import KINDS, Consultation, consulted, task_for
 
 SHARES = share_out(["a", "b", "c"], facts=6, authors=2, seed=3)
 WHO = MemberId("a")
@@ -75,7 +75,7 @@ def hall(bases, tmp_path):
 def test_what_one_member_knows_the_others_learn_and_nothing_planted_crosses(name, hall):
     fact = SHARES[1].facts[0]
     options = (*fact.options,) if name in ("vote", "abstain") else ()
-    said = hall.ask(WHO, fact.question, Wishes(name, options=options, quorum=3)).text
+    said = hall.ask(WHO, fact.question, Consultation(name, options=options, quorum=3)).text
     if name != "abstain":  # its asker did not know, and nobody holds a guess right that has no note
         assert fact.value in said
     assert hall.heard.letters > 0
@@ -83,7 +83,7 @@ def test_what_one_member_knows_the_others_learn_and_nothing_planted_crosses(name
 
 
 def test_what_crosses_is_counted_as_a_disclosure_at_the_home_it_left_and_costs_no_epsilon(hall):
-    hall.ask(WHO, SHARES[1].facts[0].question, Wishes("debate", rounds=2, quorum=3))
+    hall.ask(WHO, SHARES[1].facts[0].question, Consultation("debate", rounds=2, quorum=3))
     found = {m: v.statement for m, v in hall.village.villagers.items()}
     assert [s.disclosures for s in found.values()] == [3, 2, 2]  # the asker's question is one more
     assert all(s.charges == 0 and s.spent.epsilon == 0 for s in found.values())
@@ -94,7 +94,7 @@ def test_with_nothing_redacted_what_was_planted_crosses(bases, tmp_path):
     plain = raise_hall(SHARES, bases, tmp_path, redacted=False)
     speaker = Knows(SHARES[1])
     plain.village.villagers[MemberId("b")].house.mouth.speaker = lambda: speaker
-    plain.ask(WHO, SHARES[1].facts[0].question, Wishes("cards", quorum=3))
+    plain.ask(WHO, SHARES[1].facts[0].question, Consultation("cards", quorum=3))
     plain.close()
     assert plain.heard.leaks
 
@@ -112,7 +112,9 @@ def test_an_identifier_in_a_question_is_put_back_at_home_and_nowhere_else(hall):
     for villager in hall.village.villagers.values():
         villager.house.mouth.speaker = Echo
     assert mouth.speaker is Echo
-    assert hall.ask(WHO, asked, Wishes("cards", quorum=3)).text == asked  # the others' cards name the asker's token
+    assert (
+        hall.ask(WHO, asked, Consultation("cards", quorum=3)).text == asked
+    )  # the others' cards name the asker's token
     assert planted.letters
     assert not planted.leaks
 
@@ -120,12 +122,12 @@ def test_an_identifier_in_a_question_is_put_back_at_home_and_nowhere_else(hall):
 def test_a_member_that_cannot_write_is_not_heard_and_the_talk_goes_on(hall):
     hall.village.villagers[MemberId("c")].house.mouth = None
     fact = SHARES[1].facts[0]
-    assert fact.value in hall.ask(WHO, fact.question, Wishes("debate", quorum=2)).text
+    assert fact.value in hall.ask(WHO, fact.question, Consultation("debate", quorum=2)).text
 
 
 def test_challenges_change_the_askers_mind_or_do_not(hall):
     fact = SHARES[0].facts[0]  # the asker's own: it knows it, and nobody else does
-    assert fact.value in hall.ask(WHO, fact.question, Wishes("abstain", way=Way.COMPETE, quorum=3)).text
+    assert fact.value in hall.ask(WHO, fact.question, Consultation("abstain", way=Way.COMPETE, quorum=3)).text
 
 
 def test_every_collaboration_runs_between_models_of_random_weights(bases, tmp_path):
@@ -133,7 +135,7 @@ def test_every_collaboration_runs_between_models_of_random_weights(bases, tmp_pa
     there = raise_hall(SHARES, bases, tmp_path, redacted=True)
     for name in ("feedback", "blackboard"):
         with contextlib.suppress(Abort):
-            there.ask(WHO, SHARES[1].facts[0].question, Wishes(name, options=("cold", "dry"), quorum=3))
+            there.ask(WHO, SHARES[1].facts[0].question, Consultation(name, options=("cold", "dry"), quorum=3))
     assert there.heard.letters
     there.close()
 
@@ -141,10 +143,10 @@ def test_every_collaboration_runs_between_models_of_random_weights(bases, tmp_pa
 @pytest.mark.parametrize(
     ("wishes", "key"),
     [
-        (Wishes("debat"), "--collaboration"),
-        (Wishes("vote", epsilon=1.0, options=("a", "b"), voters=20), "--epsilon"),
-        (Wishes("vote", epsilon=1.0, voters=60), "--epsilon"),
-        (Wishes("debate", longest=0), "parley ask"),
+        (Consultation("debat"), "--collaboration"),
+        (Consultation("vote", epsilon=1.0, options=("a", "b"), voters=20), "--epsilon"),
+        (Consultation("vote", epsilon=1.0, voters=60), "--epsilon"),
+        (Consultation("debate", longest=0), "parley consult"),
     ],
 )
 def test_a_wish_that_cannot_be_is_refused_before_anybody_is_asked(wishes, key):
@@ -153,7 +155,9 @@ def test_a_wish_that_cannot_be_is_refused_before_anybody_is_asked(wishes, key):
 
 
 def test_an_epsilon_for_sixty_voters_has_the_noise_that_keeps_it():
-    task = task_for(Wishes("vote", epsilon=8.0, options=("a", "b"), voters=60), "question?", "", ["a", "b", "c"])
+    task = task_for(
+        Consultation("vote", epsilon=8.0, options=("a", "b"), voters=60), "question?", "", ["a", "b", "c"]
+    )
     assert task.poll.noise_multiplier > 0.5
     assert task.poll.epsilon == 8.0
 
@@ -166,7 +170,7 @@ def test_what_the_askers_policy_does_not_let_go_goes_nowhere(hall, tmp_path):
     )
     asker = Asker(house, str(hall.village.coordinator.public), tmp_path / "policy.toml", Vaults(tmp_path / "v"))
     with pytest.raises(ConfigError, match=r"policy\.toml") as refused:
-        consulted(asker, "Is it cold?", Wishes("debate"), ["a", "b", "c"], pytest.fail)
+        consulted(asker, "Is it cold?", Consultation("debate"), ["a", "b", "c"], pytest.fail)
     assert "cold" not in str(refused.value)
 
 
