@@ -18,7 +18,7 @@ from protocols.wire import Message
 from server.control import Client
 from server.folder import Folder
 from simulations.asking import keys_of, open_stream, session
-from simulations.talks import Consulted, Consultation, consulted, kind_of
+from simulations.talks import Consultation, Consulted, consulted, kind_of
 
 
 def consult_town(

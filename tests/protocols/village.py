@@ -1,6 +1,7 @@
 """Real members in one process for the tests: mailboxes, homes with a gate, and a road between them."""
 
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -235,7 +236,7 @@ class House:
         )
         changed = {Level.LOGITS: thinking, Level.TEXT: talking}
         permissions = tuple(changed.get(p.level, p) for p in permissions)
-        mine = bigram(int(self.name[1:]) + 1)
+        mine = bigram(zlib.crc32(self.name.encode()))
         mine.table += np.outer(self.point, np.ones(len(mine.table)))[0]  # something of its private point
         self.thinkers = Thinkers(own=(mine,))
         self.mouth = mouth(self.point, self.name)
