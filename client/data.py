@@ -128,8 +128,9 @@ def cut(documents: Iterable[str | Document], tokenizer: Any, record_tokens: int,
         raise ValueError("record_tokens: expected at least 2")
     blocks, lengths = [np.zeros((0, record_tokens), np.int32)], [np.zeros(0, np.int32)]
     owner, owners, left_out = [np.zeros(0, np.int32)], Owners(), 0
+    encode = Encoder(tokenizer)
     for document in map(as_document, documents):
-        block, length = _windows(encode(document.text, tokenizer), record_tokens)
+        block, length = _windows(encode(document.text), record_tokens)
         kept = length >= 2
         if not kept.any():
             left_out += 1
@@ -142,16 +143,22 @@ def cut(documents: Iterable[str | Document], tokenizer: Any, record_tokens: int,
     return Records(np.concatenate(blocks), np.concatenate(lengths), whose, left_out=left_out)
 
 
-def encode(document: str, tokenizer: Any) -> NDArray[np.int32]:
-    """Return the tokens of a document, shape (tokens,) int32, with what the tokenizer puts around a text."""
-    frame = list(tokenizer("")["input_ids"])
-    opening = frame[:1] if frame and frame[0] == tokenizer.bos_token_id else []
-    parts = [np.asarray(opening, dtype=np.int32)]
-    for piece in _pieces(document):
-        tokens = tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
-        parts.append(np.asarray(tokens, dtype=np.int32))
-    parts.append(np.asarray(frame[len(opening) :], dtype=np.int32))
-    return np.concatenate(parts)
+class Encoder:
+    """Turn documents into tokens, with what the tokenizer puts around a text."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        frame = list(tokenizer("")["input_ids"])
+        opened = 1 if frame and frame[0] == tokenizer.bos_token_id else 0
+        self._opening, self._end = np.array(frame[:opened], np.int32), np.array(frame[opened:], np.int32)
+
+    def __call__(self, document: str) -> NDArray[np.int32]:
+        """Return the tokens of a document, shape (tokens,) int32."""
+        parts = [self._opening]
+        for piece in _pieces(document):
+            tokens = self._tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
+            parts.append(np.asarray(tokens, dtype=np.int32))
+        return np.concatenate([*parts, self._end])
 
 
 def documents(path: Path, form: Format = Format.AUTO, column: str = "text") -> Iterator[str]:

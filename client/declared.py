@@ -47,14 +47,15 @@ class Declared:
 
 def declare(documents: Iterable[str | Document], tokenizer: Any) -> Declared:
     """Count the documents, their tokens and their groups and round all down to two digits."""
-    from client.data import encode  # late: settings, which know this class, are read by that file
+    from client.data import Encoder  # late: settings, which know this class, are read by that file
 
+    encode = Encoder(tokenizer)
     count, tokens, groups = 0, 0, set()
     for document in map(as_document, documents):
         if not document.text.strip():
             continue
         count += 1
-        tokens += int(encode(document.text, tokenizer).size)
+        tokens += int(encode(document.text).size)
         if document.group is not None:
             groups.add(document.group)
     return Declared(coarse(count), coarse(tokens), coarse(len(groups)))

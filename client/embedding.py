@@ -17,12 +17,12 @@ Places = NDArray[np.float32]
 AXES = 32
 _DIMENSIONS = 1024  # of the random projection
 _LEAST = 4 * AXES  # public texts; of fewer the axes would say little
-_SAMPLE = 2048  # of the public texts, from which the axes are found
+_SAMPLE = 2048  # of the public texts, from which weights and axes are found
+_TRIED, _STEPS = AXES + 16, 4  # axes that are looked for, and how often
 _SIZES = (3, 4, 5)  # bytes
 _BASE, _MIX, _SPREAD = (np.uint64(x) for x in (0x100000001B3, 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93))
 _BUCKETS = 18  # bits by which n-grams are told apart for their weights
 _AT_ONCE = 256  # texts
-_KEPT = 2**20  # characters: their n-grams take 50 times as many bytes
 _CHUNK = 2**15  # bytes whose n-grams stay in the cache
 
 
@@ -30,35 +30,33 @@ class Embedding:
     """Place texts by what tells the `public` ones apart; `places` are the public ones' own, as `place` says them."""
 
     def __init__(self, public: Sequence[str]) -> None:
-        found, hashed = np.zeros(2**_BUCKETS, np.intp), _Hashed(public)
-        for _, grams in hashed:
-            found += np.bincount(grams >> np.uint64(64 - _BUCKETS), minlength=2**_BUCKETS)
-        self._weights = (np.log((1 + found.sum()) / (1 + found)) / 8).astype(np.float32)
+        pieces = list(map(_folded, public))
+        count = min(_SAMPLE, len(pieces))
+        some = [i * len(pieces) // count for i in range(count)]
+        self._weights = _weights([pieces[i] for i in some])
         self._middle, self._axes = np.zeros(_DIMENSIONS, np.float32), np.eye(_DIMENSIONS, dtype=np.float32)
-        spread, count = self._spread(hashed), min(_SAMPLE, len(public))
+        spread = self._spread(pieces)
         if count >= _LEAST:
-            some = spread[[i * len(public) // count for i in range(count)]]
-            self._middle = some.mean(axis=0)
-            off = (some - self._middle).astype(np.float64)
-            self._axes = np.linalg.eigh(off.T @ off)[1][:, -AXES:].astype(np.float32)
+            self._middle = spread[some].mean(axis=0)
+            self._axes = _widest(spread[some] - self._middle)
         self.places = self._along(spread)
 
     def place(self, texts: Sequence[str]) -> Places:
         """Return unit vectors, shape (texts, axes) float32; zeros for a text without any letter."""
-        return self._along(self._spread(_Hashed(texts, again=False)))
+        return self._along(self._spread(list(map(_folded, texts))))
 
     def _along(self, spread: Places) -> Places:
         """Return where projections lie along the axes, at length 1."""
         known = spread.any(axis=1, keepdims=True)
         return normalised(np.where(known, (spread - self._middle) @ self._axes, 0))
 
-    def _spread(self, hashed: "_Hashed") -> Places:
+    def _spread(self, pieces: Sequence[bytes]) -> Places:
         """Return the random projection of each text's n-grams, at length 1."""
-        places = np.zeros((len(hashed.texts), _DIMENSIONS), np.float32)
-        for rows, grams in hashed:
+        places = np.zeros((len(pieces), _DIMENSIONS), np.float32)
+        for rows, grams in _grams(pieces):
             weights = self._weights[grams >> np.uint64(64 - _BUCKETS)]
             spread = grams * _SPREAD
-            at = (spread >> np.uint64(40)).astype(np.intp) % _DIMENSIONS
+            at = (spread >> np.uint64(40)).astype(np.intp) & (_DIMENSIONS - 1)
             signed = np.where(spread & np.uint64(1 << 39), weights, -weights)
             first, end = int(rows.min()), int(rows.max()) + 1
             sums = np.bincount((rows - first) * _DIMENSIONS + at, signed, (end - first) * _DIMENSIONS)
@@ -81,33 +79,41 @@ def nearest(places: Places, among: Places) -> NDArray[np.intp]:
     return found
 
 
-class _Hashed:
-    """Be the hashed n-grams of texts: of few texts that are looked at `again` they are kept, of many hashed again."""
-
-    def __init__(self, texts: Sequence[str], *, again: bool = True) -> None:
-        self.texts = texts
-        keep = again and sum(map(len, texts)) <= _KEPT
-        self._kept = list(_grams(texts)) if keep else None
-
-    def __iter__(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint64]]]:
-        return _grams(self.texts) if self._kept is None else iter(self._kept)
+def _weights(pieces: Sequence[bytes]) -> Places:
+    """Return what each bucket of n-grams counts, the more the rarer it is in these texts: shape (buckets,)."""
+    found = np.zeros(2**_BUCKETS, np.intp)
+    for _, grams in _grams(pieces):
+        found += np.bincount(grams >> np.uint64(64 - _BUCKETS), minlength=2**_BUCKETS)
+    return np.asarray(np.log((1 + found.sum()) / (1 + found)) / 8, np.float32)
 
 
-def _grams(texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint64]]]:
+def _widest(off: Places) -> Places:
+    """Return orthonormal axes (dimensions, axes) along which the rows differ most, as far as a few steps find them.
+
+    Always from the same start, so that members find the same; what the steps leave over matters to no neighbour.
+    Cites:   Halko, Martinsson and Tropp 2011, algorithm 4.4 (subspace iteration).
+    """
+    start = np.random.default_rng(0).standard_normal((off.shape[0], _TRIED), dtype=np.float32)
+    for _ in range(_STEPS):
+        start = off @ np.linalg.qr(off.T @ start)[0]
+    basis = np.linalg.qr(off.T @ start)[0]
+    _, _, along = np.linalg.svd(off @ basis, full_matrices=False)
+    return np.asarray(basis @ along[:AXES].T, np.float32)
+
+
+def _grams(pieces: Sequence[bytes]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint64]]]:
     """Yield 64-bit hashes of the texts' n-grams and whose they are, in order, several texts at a time."""
     rows: list[int] = []
-    pieces: list[bytes] = []
     size = 0
-    for row, text in enumerate(texts):
-        if piece := _folded(text):
+    for row, piece in enumerate(pieces):
+        if piece:
             rows.append(row)
-            pieces.append(piece)
             size += len(piece)
         if size >= _CHUNK:
-            yield _hashed(rows, pieces)
-            rows, pieces, size = [], [], 0
-    if pieces:
-        yield _hashed(rows, pieces)
+            yield _hashed(rows, [pieces[r] for r in rows])
+            rows, size = [], 0
+    if rows:
+        yield _hashed(rows, [pieces[r] for r in rows])
 
 
 def _hashed(rows: Sequence[int], pieces: Sequence[bytes]) -> tuple[NDArray[np.intp], NDArray[np.uint64]]:

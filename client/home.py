@@ -118,6 +118,9 @@ class House:
     left_out: int | None = field(default=None, init=False, repr=False)
     answered: Answered = field(default_factory=Answered, init=False, repr=False)
     _fitted: tuple[tuple[object, ...], Fitted] | None = field(default=None, init=False, repr=False)
+    _read: tuple[tuple[object, ...], tuple[Records, tuple[str, ...]]] | None = field(
+        default=None, init=False, repr=False
+    )
     _known: tuple[object, tuple[str, ...]] | None = field(default=None, init=False, repr=False)
     _experts: HomeExperts | None = field(default=None, init=False, repr=False)
 
@@ -184,6 +187,19 @@ class House:
             )
         self.left_out = records.left_out
         return set_apart(records, self.validation, self.dataset)
+
+    def read(self, recipe: Cutting) -> tuple[Records, tuple[str, ...]]:
+        """Return the records to train on, and each one's text; the last ones are kept while the data stays as it is.
+
+        Raises: PeerError, ConfigError.
+        """
+        key = (recipe.record_tokens, recipe.objective, recipe.unit, self.edition())
+        if self._read is None or self._read[0] != key:
+            records = self.records(recipe)[0]
+            said = zip(records.tokens, records.lengths, strict=True)
+            texts = (self.base.tokenizer.decode(row[:length], skip_special_tokens=True) for row, length in said)
+            self._read = key, (records, tuple(texts))
+        return self._read[1]
 
     def experts(self, *, by_bytes: bool) -> Experts:
         """Return the models that this home thinks with, loaded when they are first asked for.

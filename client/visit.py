@@ -104,6 +104,9 @@ class House(Protocol):
     def records(self, recipe: Cutting) -> tuple[Records, Records]:
         """Return the records to train on, and those that no training sees. Raises: PeerError, ConfigError."""
 
+    def read(self, recipe: Cutting) -> tuple[Records, tuple[str, ...]]:
+        """Return the records to train on, and each one's text. Raises: PeerError, ConfigError."""
+
     def fit(self, recipe: Shape) -> Fitted:
         """Return model and records made ready for `recipe`. Raises: PeerError, LocalError."""
 

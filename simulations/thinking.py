@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from client.data import encode
+from client.data import Encoder
 from client.experts.expert import Expert
 from client.experts.tokens import TokenExpert
 from client.experts.view import View
@@ -64,7 +64,7 @@ def windows_of(experiment: Experiment, texts: Mapping[str, MemberText], base: Ba
     """Return each member's windows of held-out tokens, of one length, as many of each. Raises: ConfigError."""
     table, found = experiment.thinking, {}
     for name, text in texts.items():
-        tokens = encode(text.held_out, base.tokenizer)
+        tokens = Encoder(base.tokenizer)(text.held_out)
         starts = range(0, tokens.size - table.window - 1, table.window)
         found[name] = [tokens[s : s + table.window + 1] for s in starts[:: max(1, len(starts) // table.windows)]]
         found[name] = found[name][: table.windows]

@@ -66,14 +66,10 @@ class CountingVisit(Visit):
     def _mechanism(
         self, ballot: Ballot, choices: tuple[str, ...], begun: Begun
     ) -> "Masked | MaskedShare | MaskedSample":
-        records = self.house.records(_Cut(ballot.record_tokens, ballot.unit))[0]
-        voters = Voters(records, tuple(self._texts(records)), ballot, choices)
+        records, texts = self.house.read(_Cut(ballot.record_tokens, ballot.unit))
+        voters = Voters(records, texts, ballot, choices)
         whole = _Whole(voters, ballot.norm if ballot.unit is Unit.MEMBER else None)
         return masked_units(voters, whole, ballot, begun)
-
-    def _texts(self, records: Records) -> Iterator[str]:
-        for row, length in zip(records.tokens, records.lengths, strict=True):
-            yield self.house.base.tokenizer.decode(row[:length], skip_special_tokens=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.data import Records, encode
+from client.data import Encoder, Records
 from client.training.clipping import record_losses
 
 
@@ -17,7 +17,8 @@ def held_out_loss(model: Any, tokenizer: Any, texts: Iterable[str], *, window: i
     Each token is predicted once, from what stands before it in its window; windows share one token, so that the
     first of a window is predicted too. One value for all texts: long texts count for more.
     """
-    spans = [span for text in texts for span in _spans(encode(text, tokenizer), window)]
+    encode = Encoder(tokenizer)
+    spans = [span for text in texts for span in _spans(encode(text), window)]
     if not spans:
         raise ValueError("no held-out text of two tokens or more")
     spans.sort(key=len)  # so that little is padded

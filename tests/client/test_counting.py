@@ -67,17 +67,26 @@ def test_many_public_texts_say_by_which_axes_texts_differ():
     assert [public[i].startswith(text) for text, i in zip(PUBLIC, near.argmax(axis=1), strict=True)] == [True] * 5
 
 
-def test_the_public_texts_places_are_known_without_hashing_them_again(monkeypatch):
+def test_the_public_texts_places_are_as_any_texts_and_of_many_a_sample_says_what_counts(monkeypatch):
     public = [f"{text} {n}" for n in range(40) for text in PUBLIC]
+    made = Embedding(public)
+    assert np.array_equal(made.places, made.place(public))
     hashed, grams = [], embedding._grams
     monkeypatch.setattr(embedding, "_grams", lambda texts: hashed.append(len(texts)) or grams(texts))
-    made = Embedding(public)
-    assert hashed == [200]
-    assert np.array_equal(made.places, made.place(public))
-    monkeypatch.setattr(embedding, "_KEPT", 0)  # of more than are kept, they are hashed again
-    again = Embedding(public)
-    assert hashed == [200, 200, 200, 200]
-    assert np.array_equal(again.places, made.places)
+    monkeypatch.setattr(embedding, "_SAMPLE", 150)
+    Embedding(public)
+    assert hashed == [150, 200]
+
+
+def test_a_few_steps_find_the_axes_along_which_rows_differ_most():
+    random = np.random.default_rng(3)
+    scales = np.r_[np.linspace(9, 5, AXES), np.full(200 - AXES, 1.0)]
+    turned = np.linalg.qr(random.standard_normal((200, 200)))[0]
+    rows = ((random.standard_normal((600, 200)) * scales) @ turned).astype(np.float32)
+    axes = embedding._widest(rows)
+    assert axes.T @ axes == pytest.approx(np.eye(AXES), abs=1e-5)
+    most = np.sort(np.linalg.eigvalsh((rows.T @ rows).astype(float)))[-AXES:].sum()
+    assert 0.999 * most < np.square(rows @ axes).sum() <= 1.00001 * most
 
 
 def test_what_a_text_says_does_not_hang_on_the_texts_beside_it():

@@ -172,11 +172,14 @@ def test_what_an_operator_deletes_is_trained_on_no_more(
     for name in ("kept", "deleted"):
         (notes / f"{name}.txt").write_text(f"the note that is {name}, of forty letters or more")
     house = make_house(documents=lambda: documents(notes), edition=lambda: edition(notes))
-    before = house.fit(recipe)
+    before, (_, said) = house.fit(recipe), house.read(recipe)
     assert house.fit(recipe) is before
+    assert house.read(recipe)[1] is said
+    assert "deleted" in "".join(said)
     (notes / "deleted.txt").unlink()
     after = house.fit(recipe)
     assert 0 < len(after.records) < len(before.records)
+    assert "deleted" not in "".join(house.read(recipe)[1])
 
 
 def test_a_run_that_a_partners_share_cannot_finish_costs_nothing(make_house: MakeHouse, recipe: Recipe) -> None:

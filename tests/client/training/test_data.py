@@ -9,7 +9,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.data import Format, Records, cut, documents, encode
+from client.data import Encoder, Format, Records, cut, documents
 from client.declared import declare
 from client.documents import Document, Turn
 from privacy.config import ConfigError
@@ -130,7 +130,7 @@ def test_missing_and_empty_places_are_named(tmp_path):
 @given(st.lists(st.text(max_size=60), max_size=5), st.integers(2, 17))
 def test_records_cover_each_document_once_and_never_span_two(texts, width):
     records = cut(texts, TOKENIZER, width)
-    whole = [encode(text, TOKENIZER) for text in texts]
+    whole = [Encoder(TOKENIZER)(text) for text in texts]
     windows = [tokens[i : i + width] for tokens in whole for i in range(0, tokens.size, width)]
     windows = [window for window in windows if window.size >= 2]
     assert len(records) == len(windows)
@@ -141,7 +141,7 @@ def test_records_cover_each_document_once_and_never_span_two(texts, width):
 
 def test_a_long_document_is_encoded_in_pieces_to_the_same_tokens():
     text = "a line of forty bytes, or close to it..\n" * 5000 + "x" * 200_000
-    assert np.array_equal(encode(text, TOKENIZER), np.asarray(TOKENIZER(text)["input_ids"]))
+    assert np.array_equal(Encoder(TOKENIZER)(text), np.asarray(TOKENIZER(text)["input_ids"]))
 
 
 def test_records_of_one_token_are_refused_as_a_setting():

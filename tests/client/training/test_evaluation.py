@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from client.data import encode
+from client.data import Encoder
 from client.model import load_base
 from client.training.evaluation import held_out_loss
 
@@ -22,14 +22,14 @@ def base(folders):
 def naive(base, window):
     total, count = 0.0, 0
     for text in TEXTS:
-        tokens = torch.from_numpy(encode(text, base.tokenizer).astype(np.int64))
+        tokens = torch.from_numpy(Encoder(base.tokenizer)(text).astype(np.int64))
         for start in range(0, len(tokens) - 1, window):
             span = tokens[start : start + window + 1][None]
             with torch.no_grad():
                 logits = base.model(input_ids=span).logits
             total += functional.cross_entropy(logits[0, :-1], span[0, 1:], reduction="sum").item()
             count += span.shape[1] - 1
-    assert count == sum(max(0, encode(text, base.tokenizer).size - 1) for text in TEXTS)
+    assert count == sum(max(0, Encoder(base.tokenizer)(text).size - 1) for text in TEXTS)
     return total / count
 
 
