@@ -7,7 +7,7 @@ from typing import Any
 
 from client.homes.logits import sampled
 from privacy.config import ConfigError, nearest
-from protocols.logits.question import Alphabet, Question, Sends
+from protocols.logits.question import BITS, Alphabet, Question, Sends
 from protocols.secure_sum.terms import Mode, Terms
 from simulations.allowances import rho_of
 
@@ -46,7 +46,7 @@ class Wishes:
     @property
     def terms(self) -> Terms:
         """Return the terms of the sums."""
-        return Terms(Mode.STRICT, self.smallest_crowd, self.colluding)
+        return Terms(Mode.STRICT, self.smallest_crowd, self.colluding, BITS)
 
 
 @dataclass(frozen=True, slots=True)

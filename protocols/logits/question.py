@@ -16,6 +16,7 @@ from protocols.secure_sum.terms import Terms
 from protocols.wire import Message
 
 BYTES = 257  # symbols: 256 bytes, and 256 for the end of the text
+BITS = 24  # of a word in a sum, unless its terms say others: a step of three members' mixture is 3e-6 of a weight
 _MOST_SYMBOLS = 2**22
 _MOST_POSITIONS = 2**20
 _MOST_ENTRIES = 2**27

@@ -30,7 +30,7 @@ from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
 from protocols.keys import Identity, PublicKey
 from protocols.logits.asking import NO_SUPPORT, Read, Reading
-from protocols.logits.question import Alphabet, Question, Sends
+from protocols.logits.question import BITS, Alphabet, Question, Sends
 from protocols.logits.speaking import Spoken, Thought, speak
 from protocols.post import Mailbox, MemoryShelf
 from protocols.roster import Roster
@@ -39,7 +39,7 @@ from protocols.secure_sum.terms import Mode, Terms
 from protocols.session import MemberId, drive
 from simulations.village import Village, Villager
 
-TERMS = Terms(Mode.STRICT, smallest_crowd=3, colluding=1)
+TERMS = Terms(Mode.STRICT, smallest_crowd=3, colluding=1, bits=BITS)
 BUDGET = Budget(epsilon=100.0, delta=1e-5, unit=Unit.RECORD, relation=Relation.ADD_OR_REMOVE, disclosures=10**6)
 _THINKING = ("mixture", "product", "private_predict")
 

@@ -125,7 +125,8 @@ def test_a_real_run_gives_the_simulated_adapter_and_no_canary_leaves_its_home(
     assert len(written) > 20
     for file, content in written:
         assert CANARY.encode() not in content, file
-        assert b"says 1" not in content, file
+        for name in nodes.homes:
+            assert f"{name} says 1 {name} says".encode() not in content, file
 
 
 def test_a_daemon_killed_in_mid_run_costs_its_round_at_most_and_is_charged_once_for_each(
