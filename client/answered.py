@@ -16,7 +16,7 @@ _MOST_PAID = 1024  # sessions
 
 @dataclass(slots=True)
 class Answered:
-    """Remember in which crowds each position was answered without noise, and which letter paid for a session.
+    """Remember in which crowds each position was answered by an exact sum, and which letter paid for a session.
 
     In memory alone, and the last 65,536 positions: a restart forgets. A sum and the same less one member are two
     equations for that member's own value, whatever the sessions they were asked in. A session whose payment is

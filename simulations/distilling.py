@@ -13,7 +13,7 @@ from privacy.config import ConfigError
 from protocols.catalog import CATALOG
 from protocols.logits import distill, mixture
 from protocols.logits.distill import Distill, Labels
-from protocols.logits.question import Alphabet
+from protocols.logits.question import Alphabet, most_at_once
 from protocols.session import drive
 from server.control import Client
 from server.folder import Folder
@@ -74,7 +74,8 @@ def distil(client: Client, base: Base, text: str, wishes: Wishes, schooling: Sch
 def labelled(client: Client, base: Base, text: str, wishes: Wishes) -> list[Lesson]:
     """Return the members' labels of a public text, piece by piece. Raises: ConfigError, Abort, ..."""
     keys, public = keys_of(client, wishes), PublicModel(base, lambda _text: None, TokenExpert(View(base)))
-    whole = replace(wishes, collaboration=mixture.NAME, most=public.window, block=public.window)
+    most = min(public.window, most_at_once(public.expert.symbols))
+    whole = replace(wishes, collaboration=mixture.NAME, most=public.window, block=most)
     question = question_for(base.digest, public.expert.symbols, whole, len(keys))
     wishes = replace(wishes, collaboration=distill.NAME)
     pieces, lessons = pieces_of(public, text), []

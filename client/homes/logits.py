@@ -70,7 +70,8 @@ class Adding:
         if asked.question.sends in (Sends.RATIOS, Sends.MIXED):
             public = self.experts.public.block(context, drafts)
         for expert in self.experts.own:
-            yield entries(asked, self.number, expert.block(context, drafts), public).ravel()
+            thought = expert.block(context, drafts)
+            yield entries(asked, self.number, thought, public, self.begun.spec.scale).ravel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,11 @@ class LogitsVisit(Visit):
         if not FITS[name](question):
             raise PeerError(f"a question of another collaboration than {name}")
         self.consider(self.summed(question.plan, request), noisy=True)  # whether without any is for the gate
-        experts = self._experts(asked)
+        experts = self._experts(asked, request)
         noise = self._noise(question, experts)
         if noise in (Noise.SHARED, Noise.CENTRAL):
             self._require_unit(question, experts)
-        else:
+        if noise is not Noise.SHARED:
             attempts = self.gate.policy.permission(self.occasion).attempts
             self.house.answered.require(asked, request.members, attempts)
         summand = Summand(
@@ -108,8 +109,11 @@ class LogitsVisit(Visit):
         )
         return self.add(summand, request, slips)
 
-    def _experts(self, asked: Asked) -> Experts:
-        """Return the experts for these symbols, if they can read what is asked. Raises: PeerError."""
+    def _experts(self, asked: Asked, request: Request) -> Experts:
+        """Return the experts for these symbols, if they can read what is asked. Raises: PeerError.
+
+        Each member of the sum has one expert at least: more than the question counts would not fit into the words.
+        """
         question = asked.question
         if question.base != self.house.base.digest:
             raise PeerError("a question about another base model")
@@ -118,6 +122,8 @@ class LogitsVisit(Visit):
             raise PeerError(f"{question.symbols} symbols, and this home's experts know another number of them")
         if len(experts.own) > question.experts:
             raise PeerError(f"{question.experts} experts in all, and this home alone has more")
+        if len(experts.own) > 1 and len(experts.own) + len(request.members) - 1 > question.experts:
+            raise PeerError(f"{question.experts} experts in all, and this home and one at each other member are more")
         for expert in (experts.public, *experts.own):
             expert.require_room(asked.context.size + asked.drafts.size)
         return experts
@@ -133,9 +139,9 @@ class LogitsVisit(Visit):
         answered, members = self.house.answered, begun.members
 
         def note() -> None:
-            if noise is not Noise.CENTRAL:
+            if noise is not Noise.SHARED:
                 answered.note(asked, members)
-            elif answered.paid(session) is None:
+            if noise is Noise.CENTRAL and answered.paid(session) is None:
                 answered.pay(session, letter)
 
         event = None

@@ -18,8 +18,11 @@ _LARGEST = 1e4  # of one symbol's evidence, in nats: what is impossible by one m
 _HALVINGS = 50
 
 
-def entries(asked: Asked, number: int, own: Thought, public: Thought | None) -> Reals:
-    """Return what an expert adds to block `number`, shape (T, width); `public` is needed for ratios and mixes."""
+def entries(asked: Asked, number: int, own: Thought, public: Thought | None, scale: float | None = None) -> Reals:
+    """Return what an expert adds to block `number`, shape (T, width); `public` is needed for ratios and mixes.
+
+    With the `scale` of the words mixes are whole steps of it.
+    """
     question, where = asked.question, _where(asked)
     if question.sends is Sends.WEIGHTED:
         return weighted(question, asked, own, where)
@@ -28,8 +31,9 @@ def entries(asked: Asked, number: int, own: Thought, public: Thought | None) -> 
     if public is None:
         raise ValueError("expected what the public model says")
     if question.sends is Sends.MIXED:
-        near = mixed(own.next, public.next, question.order, question.radius)
-        return np.concatenate([_of(near, where), np.ones((len(near), 1))], axis=1)
+        rows, near_by = (own.next, public.next), (question.order, question.radius)
+        near = _of(mixed(*rows, *near_by), where) if scale is None else in_steps(*rows, where, *near_by, scale)
+        return np.concatenate([near, np.ones((len(near), 1))], axis=1)
     return ratios(question, _of(own.next, where), _of(public.next, where))
 
 
@@ -75,6 +79,44 @@ def mixed(own: Reals, public: Reals, order: float, radius: float) -> Reals:
         inside = near <= order * radius
         low, high = np.where(inside, middle, low), np.where(inside, high, middle)
     return np.asarray(low[:, None] * p + (1 - low[:, None]) * p0)
+
+
+def in_steps(own: Reals, public: Reals, where: NDArray[np.intp], order: float, radius: float, scale: float) -> Reals:
+    """Return `mixed` over the support (T, K) in whole steps of 1 / scale, within the bounds as it is sent.
+
+    Rounding alone would break them: of a symbol that is as rare as a step one shard decides whether it can be drawn
+    at all. So each has a step at least, the public distribution too, and all that is outside of the support is one
+    symbol more.
+    """
+    steps, ones = float(np.rint(scale)), np.ones(len(own))
+    p, p0 = _cells(own, where), _cells(public, where)
+    most = p0.argmax(axis=1)[:, None]
+    least = found = _whole(p0, most, steps)
+    low, high = np.zeros(len(own)), np.ones(len(own))
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        near = _whole(middle[:, None] * p + (1 - middle[:, None]) * p0, most, steps)
+        sent = near / steps, least / steps, ones, order
+        inside = np.maximum(divergences(*sent), divergences(*sent, back=True)) <= order * radius
+        found = np.where(inside[:, None], near, found)
+        low, high = np.where(inside, middle, low), np.where(inside, high, middle)
+    return np.asarray(found[:, : where.shape[1]] / scale)
+
+
+def _cells(rows: Reals, where: NDArray[np.intp]) -> Reals:
+    """Return probabilities on the support, and of all else if there is anything else, which add up to 1."""
+    inside = np.exp(_of(rows, where))
+    if where.shape[1] < rows.shape[1]:
+        inside = np.concatenate([inside, np.maximum(1 - inside.sum(axis=1, keepdims=True), 0)], axis=1)
+    return np.asarray(inside / inside.sum(axis=1, keepdims=True))
+
+
+def _whole(cells: Reals, most: NDArray[np.intp], steps: float) -> Reals:
+    """Return whole numbers, each at least 1, that add up to `steps`; what is left over goes to the symbol `most`."""
+    made = 1 + np.floor((steps - cells.shape[1]) * cells)
+    left = steps - made.sum(axis=1, keepdims=True)
+    np.put_along_axis(made, most, np.take_along_axis(made, most, axis=1) + left, axis=1)
+    return np.asarray(made)
 
 
 def divergences(p: Reals, p0: Reals, share: Reals, order: float, *, back: bool = False) -> Reals:

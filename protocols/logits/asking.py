@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from protocols.faults import Abort, LocalError
 from protocols.logits.block import Asked, Reals, Support, Symbols, Think
 from protocols.logits.question import Question
+from protocols.logits.sampling import folded
 from protocols.secure_sum.coordinate import DeadSum, Opened, finish, open_session, usable
 from protocols.secure_sum.messages import Request, Slip
 from protocols.secure_sum.rounds import require_quorum
@@ -82,7 +83,7 @@ class Blocks:
                 trips, self.cohort = trips + dead.trips, there
                 continue
             self.number, self.cohort = self.number + 1, summed.members
-            total = spec.decode(summed.words, len(summed.members))
+            total = folded(self.question, spec, spec.decode(summed.words, len(summed.members)))
             return Block(total.reshape(asked.positions, -1), summed.members, trips + summed.trips)
         raise Abort(
             f"block {self.number + 1}: {len(there)} of {self.invited} members answered, and the sum needs all it was"

@@ -19,7 +19,7 @@ BYTES = 257  # symbols: 256 bytes, and 256 for the end of the text
 BITS = 24  # of a word in a sum, unless its terms say others: a step of three members' mixture is 3e-6 of a weight
 _MOST_SYMBOLS = 2**22
 _MOST_POSITIONS = 2**20
-_MOST_ENTRIES = 2**27
+_MOST_ENTRIES = 2**26  # of all symbols at all positions of one sum: 512 MiB of an expert's rows
 
 
 class Alphabet(Enum):
@@ -91,8 +91,8 @@ class Question(Message):
             raise ValueError("support: expected 0, or from 2 to the number of symbols")
         if not 1 <= self.block <= self.most <= _MOST_POSITIONS:
             raise ValueError(f"block, most: expected 1 <= block <= most <= {_MOST_POSITIONS}")
-        if self.entries(self.block) > _MOST_ENTRIES:
-            raise ValueError("block: more entries in one sum than a letter holds")
+        if self.block > most_at_once(self.symbols):
+            raise ValueError(f"block: expected at most {most_at_once(self.symbols)} of so many symbols")
         if not 1 <= self.experts <= 10**6 or not 0 <= self.seed < 2**63:
             raise ValueError("experts or seed out of range")
         self._check_scales()
@@ -150,12 +150,17 @@ class Question(Message):
         """Return how one expert's entries become words, where `members` add up those of all experts.
 
         With noise its L2 norm is bounded position by position, and so over all of them by sqrt(positions) as much.
+        What is sampled from takes half of a word's range, for `sampling.folded`.
         Raises:  ValueError if the words are too narrow.
         """
-        size = {"length": self.entries(positions), "bits": terms.bits, "members": members, "vectors": self.experts}
+        vectors = 2 * max(self.experts, members) if self.central else self.experts
+        size = {"length": self.entries(positions), "bits": terms.bits, "members": members, "vectors": vectors}
         bound = {Sends.WEIGHTED: math.exp(self.weight_bound), Sends.RATIOS: self.clip}.get(self.sends, 1.0)
         if self.noise_multiplier is None:
-            return sized(coordinate=bound, **size)
+            code = sized(coordinate=bound, **size)
+            if self.sends is Sends.MIXED and code.scale < 2 * (self.named + 1):
+                raise ValueError("words too narrow for a step at each symbol of a distribution")
+            return code
         root = math.sqrt(positions)
         noise = self.noise_multiplier / root
         return sized(coordinate=bound, norm=bound * root, noise_multiplier=noise, honest=terms.honest, **size)
@@ -164,3 +169,8 @@ class Question(Message):
     def plan(self) -> str:
         """Return the question as canonical JSON, for whoever approves or audits it."""
         return plan_of(self)
+
+
+def most_at_once(symbols: int) -> int:
+    """Return at how many positions one sum may be: each expert's rows over all symbols have to fit into memory."""
+    return _MOST_ENTRIES // (symbols + 1)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from privacy.fixed_point import FixedPoint
 from protocols.logits.question import Question, Sends
 
 Reals = NDArray[np.float64]
@@ -26,10 +27,23 @@ def combined(question: Question, public: NDArray[np.floating[Any]], total: Reals
         case Sends.WEIGHTED:
             return weighted(log_p0, total, where)
         case Sends.MIXED:
-            return mixed(log_p0, total, where)
+            return mixed(question, log_p0, total, where)
         case Sends.VOTES:
             return elected(log_p0, total, where)
     return ratios(question, log_p0, total, where)
+
+
+def folded(question: Question, spec: FixedPoint, total: Reals) -> Reals:
+    """Return a sum as it may be sampled from: it moves no further than what is added moves.
+
+    Modulo 2**bits a sum that wraps would jump from its largest value to its least, and a member that adds garbage
+    could have it do so just where another's record decides. The experts' own values take half of the range; in the
+    other half the way leads back, so that there is no jump.
+    """
+    if not question.central:
+        return total
+    half = 2 ** (spec.bits - 1) / spec.scale
+    return np.where(np.abs(total) <= half / 2, total, np.copysign(half - np.abs(total), total))
 
 
 def weighted(log_p0: Reals, total: Reals, where: NDArray[np.intp]) -> Reals:
@@ -38,9 +52,15 @@ def weighted(log_p0: Reals, total: Reals, where: NDArray[np.intp]) -> Reals:
     return _completed(log_p0, inside / (1 + np.maximum(total[:, -1:], 0)), where)
 
 
-def mixed(log_p0: Reals, total: Reals, where: NDArray[np.intp]) -> Reals:
-    """Return the mean of the experts' mixed distributions."""
-    return _completed(log_p0, np.maximum(total[:, :-1], 0) / np.maximum(total[:, -1:], 0.5), where)
+def mixed(question: Question, log_p0: Reals, total: Reals, where: NDArray[np.intp]) -> Reals:
+    """Return the mean of the experts' mixed distributions, where the public one stands for each that is missing.
+
+    It is over no fewer than `question.experts`: among so many one expert is hidden, by what is charged.
+    """
+    there = np.maximum(total[:, -1:], 0)
+    missing = np.maximum(question.experts - there, 0)
+    inside = np.maximum(total[:, :-1], 0) + missing * np.exp(np.take_along_axis(log_p0, where, axis=1))
+    return _completed(log_p0, inside / (there + missing), where)
 
 
 def elected(log_p0: Reals, total: Reals, where: NDArray[np.intp]) -> Reals:

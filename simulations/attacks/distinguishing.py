@@ -29,7 +29,7 @@ from privacy.redaction.measured import clopper_pearson
 from protocols.logits.asking import NO_SUPPORT
 from protocols.logits.block import Asked
 from protocols.logits.question import Question
-from protocols.logits.sampling import combined, matched
+from protocols.logits.sampling import combined, folded, matched
 from protocols.secure_sum.messages import Upload
 from protocols.secure_sum.terms import Terms
 
@@ -195,7 +195,7 @@ def summed(asked: Asked, homes: Sequence[Experts], terms: Terms, *, noisy: int |
         quiet = noisy is not None and number >= noisy
         begun = Begun(terms, replace(spec, deviation=0.0) if quiet else spec, names, _unmasked)
         total += Adding(asked, 0, experts, begun, lambda: None).draw(randomness).words.view(np.uint32)
-    return _decoded(spec, total, len(homes)).reshape(asked.positions, -1)
+    return folded(asked.question, spec, _decoded(spec, total, len(homes))).reshape(asked.positions, -1)
 
 
 def _decoded(spec: FixedPoint, words: NDArray[np.uint32], members: int) -> Reals:

@@ -117,7 +117,8 @@ def test_votes_elect_the_symbol_with_most_of_them():
 def test_mixed_distributions_are_averaged_over_those_who_sent_one():
     p = np.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]])
     public, total = np.log(np.full((1, 3), 1 / 3)), np.array([[*p.sum(0), 2.0]])
-    assert np.allclose(mixed(public, total, np.arange(3)[None]), p.mean(0))
+    asked = question(sends=Sends.MIXED, central=True, experts=2)
+    assert np.allclose(mixed(asked, public, total, np.arange(3)[None]), p.mean(0))
 
 
 def test_the_likeliest_symbols_are_named_in_order_and_ties_go_to_the_first():

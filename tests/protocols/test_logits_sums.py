@@ -136,7 +136,7 @@ def test_the_secure_sum_is_the_plain_sum_of_the_same_integers_bit_for_bit(name, 
     context, drafts = [TEXT[0]], list(TEXT[1:4])
     public, plain = PUBLIC.block(context, drafts), np.zeros(spec.length, np.int64)
     for model in experts(there):
-        plain += spec.encode(entries(one, 0, model.block(context, drafts), public).ravel())
+        plain += spec.encode(entries(one, 0, model.block(context, drafts), public, spec.scale).ravel())
     assert np.array_equal(done.sums.ravel(), plain * (1 / spec.scale))
     real = sum(entries(one, 0, m.block(context, drafts), public).ravel() for m in experts(there))
     assert np.abs(done.sums.ravel() - real).max() <= 4 * 0.51 / spec.scale  # half a step for each of four
@@ -212,6 +212,7 @@ def test_a_reading_that_was_not_planned_to_its_end_does_not_begin(changes, tmp_p
         ({"block": 65}, "block"),
         ({"most": 2**21}, "most"),
         ({"symbols": 2**22, "block": 64}, "block"),
+        ({"symbols": 2**17, "support": 64, "block": 1024, "most": 1024}, "block"),  # rows are over all symbols
         ({"experts": 0}, "experts"),
         ({"seed": -1}, "seed"),
         ({"weight_bound": math.nan}, "weight_bound"),
