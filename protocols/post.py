@@ -36,6 +36,7 @@ _LABEL = b"parley/v1/letter"
 TAKEN = b"parley/v1/taken"
 _SIGNATURE = 64
 _FAILED = b""  # kept as the answer of a letter whose work broke: no letter has it, and none is worked on again
+_OVER = b""  # kept as the state of a session that is over: no state has it, and no letter goes on from it
 _LONGEST_NAME = 256
 
 
@@ -184,7 +185,8 @@ class Letters(Mapping[MemberId, bytes]):
 class Shelved:
     """Hold what a member keeps of one session: the last accepted letter, the state, the answer if there is one.
 
-    `state` is the encoded state *before* the letter while `answer` is None, and *after* it once it is there.
+    `state` is the encoded state *before* the letter while `answer` is None, and *after* it once it is there. Of a
+    session that is over it is empty: what was heard in it, such as a prompt, is not kept.
     """
 
     number: int
@@ -307,6 +309,8 @@ class Mailbox:
             return old
         if letter.number < 0 or (old is not None and letter.number < old.number):
             raise PeerError("a letter from the past")
+        if old is not None and old.state == _OVER:
+            raise PeerError("a letter after the end of its session")
         if old is None and not letter.body:
             raise PeerError("the end of a session that never began here")
         # A letter that was lost, or accepted and never answered, leaves a gap: its trip is over for this member.
@@ -340,7 +344,9 @@ class Mailbox:
             body,
         )
         sealed = seal(reply, self.identity)
-        state = collaboration.states.encode(after)  # type: ignore[arg-type]  # a state is a Message by the catalog
+        state = _OVER
+        if ask is not None:
+            state = collaboration.states.encode(after)  # type: ignore[arg-type]  # a Message by the catalog
         self.shelf.keep(letter.session, Shelved(letter.number, shelved.digest, state, sealed))
         return sealed
 

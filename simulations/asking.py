@@ -247,7 +247,10 @@ def keys_of(client: Client, wishes: Asked) -> dict[MemberId, PublicKey]:
 
 def _room(public: PublicModel, prompt: str, most: int) -> list[int]:
     """Return the prompt's symbols, if an answer of `most` fits behind them. Raises: ConfigError."""
-    found = public.spelling.symbols(prompt)
+    try:
+        found = public.spelling.symbols(prompt)
+    except UnicodeEncodeError:  # it holds the prompt: not even its traceback is shown
+        raise ConfigError("parley ask", "PROMPT", "expected text: what is there is no UTF-8") from None
     if not found:
         raise ConfigError("parley ask", "PROMPT", "expected some text")
     try:

@@ -426,3 +426,18 @@ def test_a_whole_reading_is_the_same_whoever_reads_it_again(scene):
     again = scene.there.run(reading(), session="bbbb", collaboration="mixture")
     assert np.array_equal(first.sums, again.sums)
     assert public_rows().shape == (len(first.sums), 6)
+
+
+def test_when_a_session_is_over_no_member_keeps_its_prompt_and_no_letter_opens_it_again(scene):
+    there = scene.there
+    outbox = there.outbox("5e55", "mixture")
+    entry = CATALOG["mixture"]
+    drive(entry.coordinate([MemberId(m) for m in sorted(there.houses)], reading()), outbox, entry.wire)
+    prompt = np.array(TEXT[:-1], "<i4").tobytes()
+    kept = [house.shelf.fetch("5e55") for house in there.houses.values()]
+    assert all(prompt in shelved.state for shelved in kept)
+    outbox.close()
+    kept = [house.shelf.fetch("5e55") for house in there.houses.values()]
+    assert all(prompt not in shelved.state + shelved.answer for shelved in kept)
+    with pytest.raises(Abort):
+        drive(entry.coordinate([MemberId(m) for m in sorted(there.houses)], reading()), outbox, entry.wire)

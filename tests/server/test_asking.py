@@ -33,8 +33,9 @@ from protocols.session import MemberId, drive
 from protocols.wire import Message
 from server import hub
 from server.control import Client
-from simulations.asking import ask, ask_town
+from simulations.asking import _room, ask, ask_town
 from simulations.scoring import score
+from simulations.speaker import Bytes, PublicModel
 from simulations.wishes import Wishes
 
 BUDGET = Budget(epsilon=20.0, delta=1e-5, record_tokens=16, disclosures=500)
@@ -204,3 +205,14 @@ def test_what_cannot_be_asked_is_said_before_anybody_is(town: Town, base: Base) 
     with pytest.raises(ConfigError, match="reads 64 at once"):
         ask(client, base, "long " * 40, Wishes(), quiet)
     assert [len(list(s.house.ledger.lines())) for s in town.there.houses.values()] == before
+
+
+def test_a_prompt_that_is_no_text_is_refused_and_not_shown(model_folder: Path) -> None:
+    base = load_base(str(model_folder))
+    public = PublicModel(base, lambda _text: None, TokenExpert(View(base)))
+    for spelling in (public.spelling, Bytes()):
+        public.spelling = spelling
+        with pytest.raises(ConfigError, match=r"no UTF-8") as said:
+            _room(public, "the secret of \udc80", 4)
+        assert said.value.__suppress_context__
+        assert "secret" not in str(said.value)
