@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -148,17 +149,22 @@ class Encoder:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        frame = list(tokenizer("")["input_ids"])
-        opened = 1 if frame and frame[0] == tokenizer.bos_token_id else 0
-        self._opening, self._end = np.array(frame[:opened], np.int32), np.array(frame[opened:], np.int32)
+
+    @cached_property
+    def _frame(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return what stands before a text, and what behind it."""
+        frame = np.array(self._tokenizer("")["input_ids"], np.int32)
+        opened = 1 if frame[:1].tolist() == [self._tokenizer.bos_token_id] else 0
+        return frame[:opened], frame[opened:]
 
     def __call__(self, document: str) -> NDArray[np.int32]:
         """Return the tokens of a document, shape (tokens,) int32."""
-        parts = [self._opening]
+        opening, end = self._frame
+        parts = [opening]
         for piece in _pieces(document):
             tokens = self._tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
             parts.append(np.asarray(tokens, dtype=np.int32))
-        return np.concatenate([*parts, self._end])
+        return np.concatenate([*parts, end])
 
 
 def documents(path: Path, form: Format = Format.AUTO, column: str = "text") -> Iterator[str]:

@@ -13,7 +13,8 @@ from protocols.text.abstain import VERDICTS, stated
 from protocols.text.talk import Step
 from simulations.facts.world import Fact, Pair, Share, author, coined, fact_about
 
-_OWN = 0.6  # of a member's lessons are about what it knows
+_OWN = 0.65  # of a member's lessons are about what it knows
+_RECALL = 0.7  # of those ask for it outright
 
 
 def lessons(count: int, seed: int, of: Share | None = None) -> Iterator[str]:
@@ -46,6 +47,8 @@ class _Lesson:
 
     def text(self) -> str:
         """Return it, of one of several kinds."""
+        if self.knows and self.random.random() < _RECALL:
+            return self.random.choice((self._alone, self._inform))()
         make = self.random.choice((
             self._alone, self._alone, self._inform, self._heard, self._heard, self._refine, self._pair, self._verdict,
             self._feedback, self._propose,

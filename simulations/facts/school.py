@@ -6,6 +6,7 @@ A trained model is kept in the folder, as any model is, and is read by the homes
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,56 +22,65 @@ from simulations.facts.world import Share
 _SHAPE = Shape(vocabulary=1200, hidden=128, inner=320, layers=3, heads=4, window=192, longest=512)
 _SILENT = -100  # what torch's cross entropy leaves out
 _LESSONS = 20_000  # of which the vocabulary is made
+_SORTED = 8  # batches whose lessons are sorted by length: less is padded
+
+_Lesson = tuple[NDArray[np.int64], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Teaching:
+    """Say how long a model is taught: a step sees `batch` lessons, of which only what is said in answer counts."""
+
+    steps: int
+    rate: float
+    batch: int = 24
+
+
+PUBLIC, OWN = Teaching(3_000, 0.006), Teaching(1_000, 0.004)
 
 
 @dataclass(frozen=True, slots=True)
 class Schooling:
-    """Say how long models are taught: steps of the public one, and of each member's own.
+    """Say how models are taught: the public one, and each member's own, which goes on from it."""
 
-    Units:  one step sees `batch` lessons; only what is said in answer counts, not what was asked.
-    """
-
-    public_steps: int = 3_000
-    own_steps: int = 700
-    rate: float = 0.006
-    own_rate: float = 0.002
-    batch: int = 24
+    public: Teaching = PUBLIC
+    own: Teaching = OWN
     seed: int = 5
 
 
 def school(folder: Path, shares: Sequence[Share], schooling: Schooling) -> tuple[Base, dict[str, Base]]:
     """Return the public model, and by member its own, trained unless the folder has them."""
-    shelf = Shelf(folder, f"facts {schooling} {_SHAPE}")
-    tokenizer = shelf.vocabulary(lessons(_LESSONS, schooling.seed), _SHAPE.vocabulary)
-    size, seed = schooling.batch, schooling.seed
+    seed, public = schooling.seed, schooling.public
+    shelf = Shelf(folder, f"facts {seed} {_SHAPE}")
+    tokenizer = shelf.vocabulary(lessons(_LESSONS, seed), _SHAPE.vocabulary)
 
-    def public() -> Any:
-        model, steps = fresh(_SHAPE, seed), schooling.public_steps
-        teach(model, tokenizer, lessons(steps * size, seed), size, steps, schooling.rate)
+    def taught(model: Any, how: Teaching, number: int, share: Share | None = None) -> Any:
+        teach(model, tokenizer, lessons(how.steps * how.batch, seed + number, share), how)
         return model
 
-    def own(share: Share, number: int) -> Any:
-        model, steps = copy.deepcopy(taught), schooling.own_steps
-        teach(model, tokenizer, lessons(steps * size, seed + 1 + number, share), size, steps, schooling.own_rate)
-        return model
-
-    taught = shelf.model("public", "", public, tokenizer)
-    for number, share in enumerate(shares):
-        shelf.model(share.member, repr(share), lambda s=share, n=number: own(s, n), tokenizer)  # type: ignore[misc]
+    base = shelf.model("public", f"{public}", lambda: taught(fresh(_SHAPE, seed), public, 0), tokenizer)
+    for number, share in enumerate(shares, start=1):
+        made_by = f"{public} {schooling.own} {share}"
+        shelf.model(
+            share.member,
+            made_by,
+            lambda s=share, n=number: taught(copy.deepcopy(base), schooling.own, n, s),  # type: ignore[misc]
+            tokenizer,
+        )
     return load_base(str(folder / "public")), {s.member: load_base(str(folder / s.member)) for s in shares}
 
 
-def teach(model: Any, tokenizer: Any, texts: Iterator[str], size: int, steps: int, rate: float) -> None:
+def teach(model: Any, tokenizer: Any, texts: Iterator[str], how: Teaching) -> None:
     """Train all parameters on what is said in answer; the rate rises over the first steps, and falls at the end."""
-    parameters, rules = list(model.parameters()), optimizers(model, rate)
-    for step in range(steps):
-        tokens, wanted = _batch(tokenizer, [next(texts) for _ in range(size)])
+    parameters, rules = list(model.parameters()), optimizers(model, how.rate)
+    batches = _batches([_tokens(tokenizer, text) for text in islice(texts, how.steps * how.batch)], how.batch)
+    for step, (tokens, wanted) in enumerate(batches):
         logits = model(input_ids=tokens, use_cache=False).logits
         torch.nn.functional.cross_entropy(
             logits[:, :-1].flatten(0, 1), wanted[:, 1:].flatten(), ignore_index=_SILENT
         ).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        scale = min(1.0, (step + 1) / 30, (steps - step) / (0.6 * steps))
+        scale = min(1.0, (step + 1) / 30, (how.steps - step) / (0.6 * how.steps))
         for rule in rules:
             for group in rule.param_groups:
                 group["lr"] = group["initial"] * scale
@@ -78,15 +88,26 @@ def teach(model: Any, tokenizer: Any, texts: Iterator[str], size: int, steps: in
             rule.zero_grad(set_to_none=True)
 
 
-def _batch(tokenizer: Any, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return tokens (texts, longest), and the same with all but the answers silent."""
-    rows: list[tuple[NDArray[np.int64], int]] = []
-    for text in texts:
-        asked = text[: text.rindex("\n", 0, -1) + 1]
-        asked += text[len(asked) :].partition(":")[0] + ":"
-        begun = tokenizer(asked, add_special_tokens=False)["input_ids"]
-        said = tokenizer(text[len(asked) :], add_special_tokens=False)["input_ids"]
-        rows.append((np.array([*begun, *said], np.int64)[-_SHAPE.window :], len(said)))
+def _tokens(tokenizer: Any, text: str) -> _Lesson:
+    """Return a lesson's last tokens, and how many of them are said in answer."""
+    asked = text[: text.rindex("\n", 0, -1) + 1]
+    asked += text[len(asked) :].partition(":")[0] + ":"
+    begun = tokenizer(asked, add_special_tokens=False)["input_ids"]
+    said = tokenizer(text[len(asked) :], add_special_tokens=False)["input_ids"]
+    return np.array([*begun, *said], np.int64)[-_SHAPE.window :], len(said)
+
+
+def _batches(taught: Sequence[_Lesson], size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield batches in the order of the lessons, but that neighbours of like length are put together."""
+    for start in range(0, len(taught), size * _SORTED):
+        some = sorted(taught[start : start + size * _SORTED], key=lambda lesson: lesson[0].size)
+        parts = [some[i : i + size] for i in range(0, len(some), size)]
+        for part in parts[::2] + parts[1::2]:
+            yield _batch(part)
+
+
+def _batch(rows: Sequence[_Lesson]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return tokens (lessons, longest), and the same with all but the answers silent."""
     longest = max(row.size for row, _ in rows)
     tokens, wanted = np.zeros((len(rows), longest), np.int64), np.full((len(rows), longest), _SILENT, np.int64)
     for i, (row, said) in enumerate(rows):

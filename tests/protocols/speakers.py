@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from village import Village
+from village import REDACTOR, Village
 
 from client.speaking.mouth import Mouth
 from client.speaking.prompts import Prompt
@@ -12,7 +12,6 @@ from privacy.redaction.redactor import Redactor
 from protocols.faults import PeerError
 from protocols.session import MemberId
 
-REDACTOR = Redactor()
 MEMBERS = tuple(MemberId(f"m{i}") for i in range(3))
 Words = Callable[[Prompt], str]
 Likes = Callable[[str], float]

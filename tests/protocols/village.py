@@ -49,6 +49,7 @@ from protocols.weights.recipe import Recipe
 from protocols.weights.utility import Trial
 
 BUDGET = Budget(epsilon=50.0, delta=1e-5)
+REDACTOR = Redactor()  # one for all: it remembers nothing, and its patterns take long to compile
 COORDINATOR = Identity.generate()
 LENGTH = 5
 
@@ -196,7 +197,7 @@ PLANTED = "maria.kowalska@clinic.example"
 
 def mouth(point: np.ndarray, name: str) -> Mouth:
     parrot = Parrot(point, name)
-    return Mouth(lambda: parrot, lambda: (parrot,) * 20, Redactor(), list, lambda: None)
+    return Mouth(lambda: parrot, lambda: (parrot,) * 20, REDACTOR, list, lambda: None)
 
 
 @dataclass
@@ -243,7 +244,7 @@ class House:
         self.sums = Sums(self.identity, time.time)
         self.roster = Roster(((self.name, self.identity.public),))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.ledger = Ledger(self.folder / "ledger.db")
+        self.ledger = Ledger(self.folder / "ledger.db", durable=False)
         self.gate = Gate(Policy(1, BUDGET, permissions), self.ledger, SystemRandomness())
         self.account = Account(f"data of {self.name}", BUDGET)
 
