@@ -16,7 +16,7 @@ import numpy as np
 from dp_accounting import ComposedDpEvent, DpEvent, SelfComposedDpEvent, ZCDpEvent
 from numpy.typing import NDArray
 
-from privacy.accounting.accountant import PICO, calibrate
+from privacy.accounting.accountant import PICO, calibrate_best
 from privacy.accounting.divergences import distributed_rho
 from privacy.accounting.events import DistributedGaussianSumDpEvent, SampledSumDpEvent
 from privacy.discrete_gaussian import DiscreteGaussian
@@ -118,15 +118,8 @@ def least_sampled_noise(
         slack = ZCDpEvent(steps / PICO)  # a wider deviation's loss may differ by what a float is rounded by
         return ComposedDpEvent([SelfComposedDpEvent(one, steps), slack])
 
-    found = []
-    for order in orders:
-        try:
-            found.append((calibrate(event_of, epsilon, delta, (order,)), order))
-        except ValueError:
-            continue  # at this order no noise meets the budget
-    if not found:
-        raise ValueError("no noise multiplier up to 10,000 meets the budget")
-    return min(found)
+    noise, (order,) = calibrate_best(event_of, epsilon, delta, ((order,) for order in orders))
+    return noise, order
 
 
 def sampled_sum_event(code: FixedPoint, rate: float, honest: int) -> DpEvent:

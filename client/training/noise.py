@@ -6,7 +6,7 @@ from typing import Protocol
 
 from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 
-from privacy.accounting.accountant import Cost, Filter, calibrate, default_orders, price
+from privacy.accounting.accountant import Cost, Filter, calibrate_best, default_orders, price
 from privacy.ledger import Account, Ledger
 from privacy.policy import Budget
 from privacy.units import Relation, Unit
@@ -106,12 +106,7 @@ def _least(epsilon: float, delta: float, rate: float, steps: int, choices: tuple
     def event(noise: float) -> DpEvent:
         return SelfComposedDpEvent(PoissonSampledDpEvent(rate, GaussianDpEvent(noise)), steps)
 
-    noises = []
-    for orders in choices:
-        try:
-            noises.append(calibrate(event, epsilon, delta, orders))
-        except ValueError:
-            continue  # at these orders no noise will do
-    if not noises:
-        raise PeerError("no noise keeps the promise of this recipe")
-    return min(noises)
+    try:
+        return calibrate_best(event, epsilon, delta, choices)[0]
+    except ValueError:
+        raise PeerError("no noise keeps the promise of this recipe") from None

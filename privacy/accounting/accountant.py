@@ -7,7 +7,7 @@ deltas have a reserve of their own, set aside beforehand (Whitehouse et al. 2023
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
@@ -28,8 +28,10 @@ from privacy.units import Relation
 PICO = 10**12  # costs are integers of 1e-12 nats: exact, associative sums on every machine
 ATTO = 10**18  # additive deltas are integers of 1e-18
 ENDLESS = 2**53  # how many more fit where one costs nothing
+Orders = tuple[float, ...]
 NAME = "RDP at a fixed order"
 _FLOAT_ERROR = 1e-12  # relative, and 1e-15 nats: more than a closed form loses in floating point
+_STEPS, _MOST_NOISE = 10_000, 10_000  # noise is looked for in so many steps to 1, up to so much
 _EXACT = Context(prec=60)  # far more digits than a float has: what it rounds is below any picunit
 
 
@@ -188,23 +190,51 @@ def calibrate(
 
     Raises: ValueError if no noise multiplier up to 10,000 does.
     """
-    judge = Filter(tuple(orders), delta)
+    return calibrate_best(event_of, budget, delta, (tuple(orders),), relation)[0]
 
-    def fits(steps: int) -> bool:
-        try:
-            return judge.fits(price(event_of(steps / 10_000), orders, relation), budget)
-        except (ValueError, OverflowError):
-            return False  # so little noise that the divergence is not finite
 
-    low, high = 0, 1
-    while not fits(high):
+def calibrate_best(
+    event_of: Callable[[float], DpEvent],
+    budget: float,
+    delta: float,
+    choices: Iterable[Orders],
+    relation: Relation = Relation.ADD_OR_REMOVE,
+) -> tuple[float, Orders]:
+    """Return the smallest noise multiplier as `calibrate` does at any of the choices, and the first that it is at.
+
+    A choice that is not better than the best so far is seen by one look, at the next smaller noise.
+    Raises: ValueError if no noise multiplier up to 10,000 does at any of them.
+    """
+    best: tuple[int, Orders] | None = None
+    for orders in choices:
+        judge = Filter(orders, delta)
+
+        def fits(steps: int, orders: Orders = orders, judge: Filter = judge) -> bool:
+            try:
+                return judge.fits(price(event_of(steps / _STEPS), orders, relation), budget)
+            except (ValueError, OverflowError):
+                return False  # so little noise that the divergence is not finite
+
+        if (found := _first(fits, best[0] - 1 if best else None)) is not None:
+            best = found, orders
+    if best is None:
+        raise ValueError(f"no noise multiplier up to {_MOST_NOISE:,} meets the budget")
+    return best[0] / _STEPS, best[1]
+
+
+def _first(fits: Callable[[int], bool], most: int | None) -> int | None:
+    """Return the least number above 0 that fits, if there is one up to `most`; all above it fit, too."""
+    low, high = 0, 1 if most is None else most
+    if most is not None and (most < 1 or not fits(most)):
+        return None
+    while most is None and not fits(high):
         low, high = high, high * 2
-        if high > 10**8:
-            raise ValueError("no noise multiplier up to 10,000 meets the budget")
+        if high > _MOST_NOISE * _STEPS:
+            return None
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if fits(middle) else (middle, high)
-    return high / 10_000
+    return high
 
 
 def _conversion(order: float, delta: float) -> float:

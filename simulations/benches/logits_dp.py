@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from client.data import Records
 from client.dp_training import DpSgd, Schedule
 from client.model import Adapted, Base, layout_of
-from privacy.accounting.accountant import calibrate
+from privacy.accounting.accountant import calibrate_best
 from privacy.randomness import SystemRandomness
 
 EPSILON, DELTA = 8.0, 1e-5
@@ -58,10 +58,4 @@ def noise_multiplier(schedule: Schedule) -> float:
         step = PoissonSampledDpEvent(schedule.rate, GaussianDpEvent(noise))
         return SelfComposedDpEvent(step, schedule.steps)
 
-    found = []
-    for order in _ORDERS:
-        try:
-            found.append(calibrate(event, EPSILON, DELTA, (order,)))
-        except ValueError:  # no noise meets the budget at so low an order
-            continue
-    return min(found)
+    return calibrate_best(event, EPSILON, DELTA, ((order,) for order in _ORDERS))[0]

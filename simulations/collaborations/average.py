@@ -14,7 +14,7 @@ from client.model import Base, load_base
 from client.settings import DataSettings
 from client.training.noise import noise_multiplier, opened, require_promise
 from client.visit import UNITS, tokens_apart
-from privacy.accounting.accountant import NAME, Filter, calibrate, default_orders, price
+from privacy.accounting.accountant import NAME, Filter, calibrate, calibrate_best, default_orders, price
 from privacy.accounting.certificate import certify
 from privacy.config import ConfigError
 from privacy.distributed import least_noise_multiplier, sum_event
@@ -243,15 +243,11 @@ def best_orders(recipe: Recipe, declared: Mapping[str, Declared]) -> tuple[float
     if recipe.noise_multiplier is not None:
         return default_orders(recipe.epsilon, recipe.delta)
     records = min(units_of(recipe, d) for d in declared.values())  # the largest rate decides
-    noises = {}
-    for order in ORDERS:
-        try:
-            noises[order] = _noise(recipe, records, (order,))
-        except ValueError:
-            continue  # at this order no noise meets the budget
-    if not noises:
-        raise ValueError("no Renyi order meets this epsilon at this delta")
-    return (min(noises, key=lambda order: noises[order]),)
+    choices = ((order,) for order in ORDERS)
+    try:
+        return calibrate_best(lambda s: _event(recipe, records, s), recipe.epsilon, recipe.delta, choices)[1]
+    except ValueError:
+        raise ValueError("no Renyi order meets this epsilon at this delta") from None
 
 
 def assumed_by(recipe: Recipe) -> tuple[str, ...]:

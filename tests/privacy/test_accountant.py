@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import suppress
 
 import pytest
 from dp_accounting import ComposedDpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
@@ -9,7 +10,17 @@ from dp_accounting.rdp import compute_epsilon
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy.accounting.accountant import ENDLESS, PICO, ZERO, Cost, Filter, calibrate, default_orders, price
+from privacy.accounting.accountant import (
+    ENDLESS,
+    PICO,
+    ZERO,
+    Cost,
+    Filter,
+    calibrate,
+    calibrate_best,
+    default_orders,
+    price,
+)
 from privacy.accounting.certificate import certify
 from privacy.accounting.events import ApproximateDpEvent, DpSgdDpEvent, ParallelDpEvent, PureDpEvent
 from simulations.benches.accounting import adaptive_delta_ratio, filter_allows, natural_pld_allows
@@ -176,3 +187,20 @@ def test_a_decision_takes_microseconds():
 def test_who_chooses_by_the_answers_gains_nothing_against_the_filter_and_much_against_composed_distributions():
     assert adaptive_delta_ratio(filter_allows) <= 1
     assert adaptive_delta_ratio(natural_pld_allows) > 1.3
+
+
+def test_the_best_of_several_orders_is_the_one_that_needs_the_least_noise_and_the_first_of_equals():
+    def event(noise: float):
+        return run(0.02, noise, 40)
+
+    choices = [(1.2,), (4.0,), (16.0,), (9.0,), (4.0, 30.0), (64.0,)]
+    alone = {}
+    for orders in choices:
+        with suppress(ValueError):  # at 1.2 and at 4 no noise is enough
+            alone[orders] = calibrate(event, 2.0, 1e-5, orders)
+    assert len(alone) == 4
+    noise, best = calibrate_best(event, 2.0, 1e-5, choices)
+    assert noise == min(alone.values()) == alone[best]
+    assert calibrate_best(event, 2.0, 1e-5, [best, *choices, best])[1] is best
+    with pytest.raises(ValueError, match="no noise multiplier"):
+        calibrate_best(event, 2.0, 1e-5, [(1.2,)])
