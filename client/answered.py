@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from protocols.faults import PeerError
-from protocols.logits.block import Asked
+from protocols.logits.block import Batch
 
 _MOST_REMEMBERED = 2**16  # positions: some 10 MB
 _MOST_PAID = 1024  # sessions
@@ -26,18 +26,18 @@ class Answered:
     _crowds: OrderedDict[bytes, frozenset[bytes]] = field(default_factory=OrderedDict)
     _paid: OrderedDict[str, int] = field(default_factory=OrderedDict)
 
-    def require(self, asked: Asked, members: Sequence[str], attempts: int) -> None:
+    def require(self, batch: Batch, members: Sequence[str], attempts: int) -> None:
         """Return if every position was answered in this crowd alone, or in few enough. Raises: PeerError."""
         crowd = _crowd(members)
-        for position in _positions(asked):
+        for position in _positions(batch):
             known = self._crowds.get(position, frozenset())
             if crowd not in known and len(known) >= attempts:
                 raise PeerError("a position that was answered in another crowd before")
 
-    def note(self, asked: Asked, members: Sequence[str]) -> None:
+    def note(self, batch: Batch, members: Sequence[str]) -> None:
         """Remember that these positions are answered in this crowd."""
         crowd = _crowd(members)
-        for position in _positions(asked):
+        for position in _positions(batch):
             self._crowds[position] = self._crowds.pop(position, frozenset()) | {crowd}
             while len(self._crowds) > _MOST_REMEMBERED:
                 self._crowds.popitem(last=False)
@@ -53,15 +53,17 @@ class Answered:
             self._paid.popitem(last=False)
 
 
-def _positions(asked: Asked) -> Iterator[bytes]:
-    """Yield a digest for each position: of what stands before it, and of what is asked there."""
-    question = asked.question
-    state = hashlib.sha256(f"{question.base}/{question.alphabet.value}/{question.sends.value}/".encode())
-    state.update(np.ascontiguousarray(asked.context, dtype="<i4").tobytes())
-    yield state.digest()
-    for draft in asked.drafts:
-        state.update(np.asarray(draft, dtype="<i4").tobytes())
+def _positions(batch: Batch) -> Iterator[bytes]:
+    """Yield a digest for each position: of what stands before it, and of what is asked there, whatever else is."""
+    question = batch.question
+    kind = hashlib.sha256(f"{question.base}/{question.alphabet.value}/{question.sends.value}/".encode())
+    for asked in batch.strands:
+        state = kind.copy()
+        state.update(np.ascontiguousarray(asked.context, dtype="<i4").tobytes())
         yield state.digest()
+        for draft in asked.drafts:
+            state.update(np.asarray(draft, dtype="<i4").tobytes())
+            yield state.digest()
 
 
 def _crowd(members: Sequence[str]) -> bytes:

@@ -28,7 +28,7 @@ from privacy.sampled_sum import noised_sum, sum_of_shards
 from privacy.units import Unit
 from protocols.faults import LocalError, PeerError
 from protocols.logits import contrast, distill, mixture, private_predict, product
-from protocols.logits.block import Asked
+from protocols.logits.block import Batch
 from protocols.logits.question import Alphabet, Question, Sends
 from protocols.secure_sum.messages import Request, Slip, Upload
 
@@ -46,7 +46,7 @@ class Adding:
     Trusts:  for noise in the sum, that the honest members add theirs and tell nobody what it was.
     """
 
-    asked: Asked
+    batch: Batch
     number: int
     experts: Experts
     begun: Begun
@@ -64,14 +64,18 @@ class Adding:
         return self.begun.mask(total)
 
     def _vectors(self) -> Iterator[NDArray[np.float64]]:
-        """Yield each expert's entries (length,)."""
-        asked, context, drafts = self.asked, self.asked.context.tolist(), self.asked.drafts.tolist()
-        public: Thought | None = None
-        if asked.question.sends in (Sends.RATIOS, Sends.MIXED):
-            public = self.experts.public.block(context, drafts)
+        """Yield each expert's entries (length,), strand after strand."""
+        strands = [(asked, asked.context.tolist(), asked.drafts.tolist()) for asked in self.batch.strands]
+        public: list[Thought | None] = [None] * len(strands)
+        if self.batch.question.sends in (Sends.RATIOS, Sends.MIXED):
+            public = [self.experts.public.block(context, drafts) for _, context, drafts in strands]
+        number, scale = self.number, self.begun.spec.scale
         for expert in self.experts.own:
-            thought = expert.block(context, drafts)
-            yield entries(asked, self.number, thought, public, self.begun.spec.scale).ravel()
+            said = [
+                entries(asked, number, expert.block(context, drafts), before, scale).ravel()
+                for (asked, context, drafts), before in zip(strands, public, strict=True)
+            ]
+            yield np.concatenate(said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,42 +83,42 @@ class LogitsVisit(Visit):
     """Think along, and let only what goes into a sum go."""
 
     def thought(
-        self, asked: Asked, number: int, request: Request, slips: Sequence[Slip]
+        self, batch: Batch, number: int, request: Request, slips: Sequence[Slip]
     ) -> Released[Upload] | Disclosed[Upload]:
         """Return what this home's experts add at each position, masked for the sum `request`, through the gate.
 
         Learns:  the caller: nothing but sizes, until all others' words are added; then the sum.
         Raises:  PeerError for a question or a request that does not fit this home; Refused: nothing was charged.
         """
-        question, name = asked.question, self.occasion.collaboration
+        question, name = batch.question, self.occasion.collaboration
         if not FITS[name](question):
             raise PeerError(f"a question of another collaboration than {name}")
         self.consider(self.summed(question.plan, request), noisy=True)  # whether without any is for the gate
-        experts = self._experts(asked, request)
+        experts = self._experts(batch, request)
         noise = self._noise(question, experts)
         if noise in (Noise.SHARED, Noise.CENTRAL):
             self._require_unit(question, experts)
         if noise is not Noise.SHARED:
             attempts = self.gate.policy.permission(self.occasion).attempts
-            self.house.answered.require(asked, request.members, attempts)
+            self.house.answered.require(batch, request.members, attempts)
         summand = Summand(
             purpose=name,
             plan=question.plan,
-            context=asked.digest(name),
+            context=batch.digest(name),
             query=number,
             noise=noise,
-            spec=lambda terms, members: question.spec(terms, members, asked.positions),
-            make=lambda begun: self._adding(asked, number, experts, noise, begun),
+            spec=lambda terms, members: question.spec(terms, members, batch.positions),
+            make=lambda begun: self._adding(batch, number, experts, noise, begun),
             paid=self.house.answered.paid(self.occasion.session) if noise is Noise.CENTRAL else None,
         )
         return self.add(summand, request, slips)
 
-    def _experts(self, asked: Asked, request: Request) -> Experts:
+    def _experts(self, batch: Batch, request: Request) -> Experts:
         """Return the experts for these symbols, if they can read what is asked. Raises: PeerError.
 
         Each member of the sum has one expert at least: more than the question counts would not fit into the words.
         """
-        question = asked.question
+        question = batch.question
         if question.base != self.house.base.digest:
             raise PeerError("a question about another base model")
         experts = self.house.experts(by_bytes=question.alphabet is Alphabet.BYTES)
@@ -125,7 +129,8 @@ class LogitsVisit(Visit):
         if len(experts.own) > 1 and len(experts.own) + len(request.members) - 1 > question.experts:
             raise PeerError(f"{question.experts} experts in all, and this home and one at each other member are more")
         for expert in (experts.public, *experts.own):
-            expert.require_room(asked.context.size + asked.drafts.size)
+            for asked in batch.strands:
+                expert.require_room(asked.context.size + asked.drafts.size)
         return experts
 
     def _require_unit(self, question: Question, experts: Experts) -> None:
@@ -134,13 +139,13 @@ class LogitsVisit(Visit):
         if question.unit is Unit.MEMBER and question.sends is Sends.MIXED and len(experts.own) > 1:
             raise PeerError("mixed distributions protect a whole member only where it has one expert")
 
-    def _adding(self, asked: Asked, number: int, experts: Experts, noise: Noise, begun: Begun) -> Adding:
-        question, session, letter = asked.question, self.occasion.session, self.occasion.number
+    def _adding(self, batch: Batch, number: int, experts: Experts, noise: Noise, begun: Begun) -> Adding:
+        question, session, letter = batch.question, self.occasion.session, self.occasion.number
         answered, members = self.house.answered, begun.members
 
         def note() -> None:
             if noise is not Noise.SHARED:
-                answered.note(asked, members)
+                answered.note(batch, members)
             if noise is Noise.CENTRAL and answered.paid(session) is None:
                 answered.pay(session, letter)
 
@@ -149,7 +154,7 @@ class LogitsVisit(Visit):
             event = noised(question, len(experts.own), begun.spec, begun.terms.honest)
         elif noise is Noise.CENTRAL:
             event = SelfComposedDpEvent(sampled(question, len(experts.own), begun.spec), question.most)
-        return Adding(asked, number, experts, begun, note, event, experts.artefact)
+        return Adding(batch, number, experts, begun, note, event, experts.artefact)
 
     def _noise(self, question: Question, experts: Experts) -> Noise:
         """Return where the privacy comes from. An adapter that was trained without noise was never charged."""

@@ -19,15 +19,15 @@ _HALVINGS = 50
 
 
 def entries(asked: Asked, number: int, own: Thought, public: Thought | None, scale: float | None = None) -> Reals:
-    """Return what an expert adds to block `number`, shape (T, width); `public` is needed for ratios and mixes.
+    """Return what an expert adds of one strand to a block, shape (T, width); `public`: for ratios and mixes.
 
-    With the `scale` of the words mixes are whole steps of it.
+    `number` is the block's. With the `scale` of the words mixes are whole steps of it.
     """
     question, where = asked.question, _where(asked)
     if question.sends is Sends.WEIGHTED:
         return weighted(question, asked, own, where)
     if question.sends is Sends.VOTES:
-        return votes(_of(own.next, where), question.seed, number)
+        return votes(_of(own.next, where), question.seed, number, asked.strand)
     if public is None:
         raise ValueError("expected what the public model says")
     if question.sends is Sends.MIXED:
@@ -130,22 +130,22 @@ def divergences(p: Reals, p0: Reals, share: Reals, order: float, *, back: bool =
     return np.asarray(np.log(terms.sum(axis=1)) / (order - 1))
 
 
-def votes(own: Reals, seed: int, number: int) -> Reals:
+def votes(own: Reals, seed: int, number: int, strand: int = 0) -> Reals:
     """Return 1 at one symbol of each position: the first to ring, of clocks that ring as fast as it is likely.
 
     The clocks are common: experts that agree vote alike, and each one's vote is a sample of its own distribution.
     Cites:   Cohen et al. 2023 (Hot PATE: coordinated ensembles).
     """
-    clocks = -np.log(_uniform(seed, number, own.shape))
+    clocks = -np.log(_uniform(f"{seed}/{number}/{strand}", own.shape))
     best = (np.log(clocks) - own).argmin(axis=1)
     made = np.zeros_like(own)
     np.put_along_axis(made, best[:, None], 1.0, axis=1)
     return made
 
 
-def _uniform(seed: int, number: int, shape: tuple[int, ...]) -> Reals:
+def _uniform(named: str, shape: tuple[int, ...]) -> Reals:
     """Return common numbers above 0 and below 1, the same at every member. SHAKE-256, which stays as it is."""
-    label = f"parley/v1/votes/{seed}/{number}".encode()
+    label = f"parley/v1/votes/{named}".encode()
     words = np.frombuffer(hashlib.shake_256(label).digest(8 * int(np.prod(shape))), dtype="<u8")
     return np.asarray(((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52).reshape(shape)
 

@@ -1,7 +1,8 @@
 """Coordinate blocks: one secure sum after another, for as many positions as a question allows.
 
     blocks = Blocks(NAME, opened, question, quorum, len(members))
-    block  = yield from blocks.sum(context, told, drafts, drafted, support)
+    strand = blocks.begin()
+    block  = yield from blocks.sum(Asked(question, context, told, drafts, drafted, support, strand), ...)
 
 Whoever is missing from a sum is out for the rest of the session. In STRICT mode such a sum is dead: the same
 positions are asked again of those who were there, as often as the terms allow, else the session ends. In RESILIENT
@@ -15,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.faults import Abort, LocalError
-from protocols.logits.block import Asked, Reals, Support, Symbols, Think
+from protocols.logits.block import Asked, Batch, Reals, Strand, Support, Symbols, Think
+from protocols.logits.packing import Stretch, pack
 from protocols.logits.question import Question
 from protocols.logits.sampling import folded
 from protocols.secure_sum.coordinate import DeadSum, Opened, finish, open_session, usable
@@ -31,14 +33,19 @@ NO_SUPPORT = np.zeros((0, 0), dtype=np.uint32)
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Hold what a block came to: for each position its entries (T, width), summed over the experts of all `members`.
+    """Hold what a block came to: for each strand its positions' entries (T, width), summed over all `members`.
 
     It took so many trips, those of dead sums counted.
     """
 
-    total: Rows
+    totals: tuple[Rows, ...]
     members: tuple[str, ...]
     trips: int
+
+    @property
+    def total(self) -> Rows:
+        """Return the entries of all strands, one behind the other."""
+        return np.concatenate(self.totals)
 
 
 @dataclass(slots=True)
@@ -55,27 +62,31 @@ class Blocks:
     invited: int
     cohort: tuple[str, ...] = ()
     number: int = 0
-    turn: int = 0
-    _known: int = field(default=0, init=False)  # symbols of this turn's context that the whole cohort has heard
+    begun: int = 0  # strands
+    _known: dict[int, int] = field(default_factory=dict, init=False)  # of each strand, symbols that all have heard
 
     def __post_init__(self) -> None:
         self.cohort = self.cohort or self.opened.members
 
-    def sum(
-        self, context: Symbols, told: Reals, drafts: Symbols, drafted: Reals, support: Support = NO_SUPPORT
-    ) -> Coordinator[Block]:
-        """Return the sums for the position after `context` and those after each draft.
+    def begin(self) -> int:
+        """Return the number of a new strand."""
+        self.begun += 1
+        return self.begun - 1
 
+    def sum(self, *strands: Asked) -> Coordinator[Block]:
+        """Return the sums for the positions of these strands, which are in the order of their numbers.
+
+        A strand of the last block that is not among them has ended.
         Raises: Abort below the quorum, or where a sum is dead and may not be asked for again.
         """
-        asked = Asked(self.question, context, told, drafts, drafted, support)
-        digest, trips, there = asked.digest(self.purpose), 0, self.cohort
+        batch = Batch(strands)
+        digest, trips, there = batch.digest(self.purpose), 0, self.cohort
         for attempt in range(self.opened.terms.attempts):
-            spec = self.question.spec(self.opened.terms, len(self.cohort), asked.positions)
+            spec = self.question.spec(self.opened.terms, len(self.cohort), batch.positions)
             request = self.opened.request(self.purpose, spec, digest, self.number, self.cohort, attempt)
-            answers = yield self._asks(asked, request)
+            answers = yield self._asks(batch, request)
             there = tuple(usable(self.opened, request, answers))
-            trips, self._known = trips + 1, context.size
+            trips, self._known = trips + 1, {asked.strand: asked.context.size for asked in strands}
             self._require(len(there))
             try:
                 summed = yield from finish(self.opened, request, answers)
@@ -84,39 +95,32 @@ class Blocks:
                 continue
             self.number, self.cohort = self.number + 1, summed.members
             total = folded(self.question, spec, spec.decode(summed.words, len(summed.members)))
-            return Block(total.reshape(asked.positions, -1), summed.members, trips + summed.trips)
+            ends = np.cumsum([asked.positions for asked in strands])[:-1]
+            totals = np.split(total.reshape(batch.positions, -1), ends)
+            return Block(tuple(totals), summed.members, trips + summed.trips)
         raise Abort(
             f"block {self.number + 1}: {len(there)} of {self.invited} members answered, and the sum needs all it was"
             " asked of: ask again in a new session"
         )
 
-    def begin_anew(self) -> None:
-        """Go on with another context, which repeats none of the last one."""
-        self.turn, self._known = self.turn + 1, 0
-
-    def _asks(self, asked: Asked, request: Request) -> dict[MemberId, Think]:
+    def _asks(self, batch: Batch, request: Request) -> dict[MemberId, Think]:
+        strands = tuple(_new(asked, self._known.get(asked.strand, 0)) for asked in batch.strands)
         made: dict[tuple[Slip, ...], Think] = {}  # the same ask for all who need the same: it is encoded once
         for member in self.cohort:
             slips = self.opened.slips(member)
             if slips not in made:
-                made[slips] = Think(
-                    self.question,
-                    self.number,
-                    self.turn,
-                    self._known,
-                    asked.context[self._known :],
-                    asked.told[self._known :],
-                    asked.drafts,
-                    asked.drafted,
-                    asked.support,
-                    request,
-                    slips,
-                )
+                made[slips] = Think(self.question, self.number, strands, request, slips)
         return {MemberId(m): made[self.opened.slips(m)] for m in self.cohort}
 
     def _require(self, there: int) -> None:
         least = max(self.quorum, self.opened.terms.smallest_crowd)
         require_quorum(there, self.invited, least, f"block {self.number + 1}")
+
+
+def _new(asked: Asked, known: int) -> Strand:
+    """Return a strand as it is told to those who have heard so many symbols of its context."""
+    tokens, told = asked.context[known:], asked.told[known:]
+    return Strand(asked.strand, known, tokens, told, asked.drafts, asked.drafted, asked.support)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,8 @@ class Reading(Message):
 
     Shapes:  `tokens` (n,) are all texts, one after the other, of `lengths`; `told` (n,) log p0 of each symbol in its
              text, in nats; `support` (n, K) the symbols of each position by the symbol that stands there, or (0, 0).
-    At least `quorum` members are in each sum, on these `terms`. A text takes one sum for each `block` positions.
+    At least `quorum` members are in each sum, on these `terms`, and `block` positions, of several texts where they
+    are short.
     """
 
     question: Question
@@ -160,23 +165,27 @@ def read(name: str, members: Sequence[MemberId], task: Message) -> Coordinator[R
     _require_whole(task)
     opened = yield from open_session(members, task.terms)
     blocks = Blocks(name, opened, task.question, task.quorum, len(members))
-    sums: list[Rows] = []
-    answered, trips, start = list[int](), list[int](), 0
-    for text, length in enumerate(task.lengths):
-        if text:
-            blocks.begin_anew()
-        for first in range(task.given, length, task.question.block):
-            last = min(first + task.question.block, length)
-            context, drafts = slice(start, start + first), slice(start + first, start + last - 1)
-            support = task.support[start + first : start + last] if task.support.size else NO_SUPPORT
-            block = yield from blocks.sum(
-                task.tokens[context], task.told[context], task.tokens[drafts], task.told[drafts], support
-            )
-            sums.append(block.total)
-            answered.append(len(block.members))
-            trips.append(block.trips)
-        start += length
-    return Read(np.concatenate(sums), tuple(answered), tuple(trips))
+    sums = np.zeros((task.tokens.size - task.given * len(task.lengths), task.question.width))
+    answered, trips, strands = list[int](), list[int](), dict[int, int]()
+    packed = pack(task.tokens, task.told, task.support, task.lengths, task.given, task.question.block)
+    for stretches in packed.blocks:
+        strands = {s.text: strands[s.text] if s.text in strands else blocks.begin() for s in stretches}
+        block = yield from blocks.sum(*(_asked(task, stretch, strands[stretch.text]) for stretch in stretches))
+        for stretch, total in zip(stretches, block.totals, strict=True):
+            sums[stretch.row : stretch.row + len(total)] = total
+        answered.append(len(block.members))
+        trips.append(block.trips)
+    for row, same in packed.copies:
+        sums[row] = sums[same]
+    return Read(sums, tuple(answered), tuple(trips))
+
+
+def _asked(task: Reading, stretch: Stretch, strand: int) -> Asked:
+    start, first, last = stretch.start, stretch.start + stretch.first, stretch.start + stretch.last
+    context, drafts = slice(start, first), slice(first, last - 1)
+    support = task.support[first:last] if task.support.size else NO_SUPPORT
+    tokens, told = task.tokens, task.told
+    return Asked(task.question, tokens[context], told[context], tokens[drafts], told[drafts], support, strand)
 
 
 def _require_whole(task: Reading) -> None:

@@ -1,11 +1,14 @@
 """Let private models speak together: symbol after symbol, several positions a round trip, to the end of an answer.
 
     coordinator                                         member
-      the public model drafts T - 1 symbols
-      Think(question, context, drafts, ...) ───────────▶ see block.py: one forward pass, one masked answer
+      the public model drafts T - 1 symbols of each answer
+      Think(question, contexts, drafts, ...) ──────────▶ see block.py: one forward pass for each, one masked answer
       ◀───────────────────────────────────────────────── Upload
       drafts that stand by the members' distribution,
       and one symbol after them: shown to who asked
+
+Several prompts are answered in the same blocks, each as it would be by itself. One that begins as another does waits
+until that one is answered, for they would ask for the same positions.
 
 How symbols are drawn from the sums: sampling.py. Where the members' privacy rests on the sampling, drafts are
 matched; else accepted by chance, which keeps more of them. Either way the answer is distributed as without drafts.
@@ -18,7 +21,7 @@ Trusts:  as the collaboration whose question it is.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +29,7 @@ from numpy.typing import NDArray
 
 from protocols.faults import LocalError
 from protocols.logits.asking import NO_SUPPORT, Blocks
-from protocols.logits.block import Reals, Support
+from protocols.logits.block import MOST_STRANDS, Asked, Reals, Support
 from protocols.logits.question import Question
 from protocols.logits.sampling import accepted, combined, matched
 from protocols.secure_sum.coordinate import open_session
@@ -93,6 +96,18 @@ class Spoken(Message):
     trips: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """Ask for one answer: to `prompt`, by the coordinator's own side for it, and at the asker's home if there is one.
+
+    Several may share a model, but not who is shown the answer.
+    """
+
+    prompt: Sequence[int]
+    public: Public
+    home: Home | None = None
+
+
 def speak(
     name: str,
     members: Sequence[MemberId],
@@ -109,33 +124,121 @@ def speak(
     Raises: Abort, if too few are there or a sum is dead; PeerError for a prompt that the public model cannot read;
             LocalError for an empty one, or a home where a sample of the sum alone protects.
     """
-    first = _first(question, prompt, home)
-    told = _told(public.block(prompt, ()).told)[:first]  # before anybody is asked: it must fit
+    talk = Talk(prompt, public, home)
+    (spoken,) = yield from speak_together(name, members, question, terms, quorum, (talk,))
+    return spoken
+
+
+def speak_together(
+    name: str, members: Sequence[MemberId], question: Question, terms: Terms, quorum: int, talks: Sequence[Talk]
+) -> Coordinator[tuple[Spoken, ...]]:
+    """Return an answer to each talk's prompt, in their order; blocks and positions are shared out evenly among them.
+
+    Raises: as `speak`; LocalError where there is nothing to share out, or a home and several prompts.
+    """
+    if not talks or question.most < len(talks):
+        raise LocalError("expected a prompt, and a position for each")
+    if len(talks) > 1 and any(talk.home is not None for talk in talks):
+        raise LocalError("at a home one prompt is answered at a time")
+    at_once = min(len(talks), question.block, MOST_STRANDS)
+    share = question.block // at_once, question.most // len(talks)
+    answers = [_Answer.begun(question, talk, *share) for talk in talks]  # before anybody is asked: it must fit
     opened = yield from open_session(members, terms)
     blocks = Blocks(name, opened, question, quorum, len(members))
-    context, ahead, said = list(prompt[:first]), list(prompt[first:]), list[int]()
-    reach, most = question.block - len(ahead), question.most - len(ahead)
-    given, answered, trips = list[int](), list[int](), list[int]()
-    while len(said) < most and not public.ends.intersection(said[-1:]):
-        count = min(reach, most - len(said)) - 1
-        drafts, proposals = public.draft([*context, *ahead], count, greedy=question.central)
-        thought = public.block(context, guesses := [*ahead, *drafts])
+    waiting, going = list(answers), list[_Answer]()
+    while waiting or going:
+        for answer in list(waiting):
+            if len(going) < at_once and not any(_alike(answer.talk.prompt, o.talk.prompt) for o in going):
+                answer.strand = blocks.begin()
+                going.append(answer)
+                waiting.remove(answer)
+        block = yield from blocks.sum(*[answer.asked() for answer in going])
+        for answer, total in zip(going, block.totals, strict=True):
+            answer.hear(total, len(block.members), block.trips)
+        going = [answer for answer in going if not answer.complete]
+    return tuple(answer.spoken for answer in answers)
+
+
+@dataclass(slots=True)
+class _Answer:
+    """Be one answer as it grows: at most `most` symbols, `reach` positions beyond what is `ahead` in one block."""
+
+    question: Question
+    talk: Talk
+    reach: int
+    most: int
+    context: list[int]
+    ahead: list[int]
+    told: Reals
+    strand: int = 0
+    said: list[int] = field(default_factory=list)
+    given: list[int] = field(default_factory=list)
+    answered: list[int] = field(default_factory=list)
+    trips: list[int] = field(default_factory=list)
+    _block: "_Block | None" = None
+
+    @classmethod
+    def begun(cls, question: Question, talk: Talk, block: int, most: int) -> "_Answer":
+        """Return it with nothing said. Raises: PeerError, LocalError."""
+        prompt, first = talk.prompt, _first(question, talk.prompt, talk.home)
+        told, ahead = _told(talk.public.block(prompt, ()).told)[:first], list(prompt[first:])
+        return cls(question, talk, block - len(ahead), most - len(ahead), list(prompt[:first]), ahead, told)
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether it is at its end."""
+        return len(self.said) >= self.most or bool(self.talk.public.ends.intersection(self.said[-1:]))
+
+    @property
+    def spoken(self) -> Spoken:
+        """Return it."""
+        return Spoken(tuple(self.said), tuple(self.given), tuple(self.answered), tuple(self.trips))
+
+    def asked(self) -> Asked:
+        """Draft, and return what is asked of the next block."""
+        question, public = self.question, self.talk.public
+        count = min(self.reach, self.most - len(self.said)) - 1
+        drafts, proposals = public.draft([*self.context, *self.ahead], count, greedy=question.central)
+        thought = public.block(self.context, guesses := [*self.ahead, *drafts])
         support = likeliest(thought.next, question.support)
-        symbols = np.array(context, np.int32), told, np.array(guesses, np.int32), _told(thought.drafted)
-        block = yield from blocks.sum(*symbols, support)
-        targets = combined(question, thought.next, block.total, support)
-        if home is not None:
-            targets = home.mixed(context, guesses, targets)
-        rows = np.asarray(proposals, np.float64)
-        new = _ended(_drawn(question, targets[len(ahead) :], rows, drafts, public.uniform), public.ends)
-        heard, ahead = [*ahead, *new], []
-        told = np.concatenate([told, _told(thought.next[np.arange(len(heard)), heard])])  # as it was told before
-        context, said = [*context, *heard], [*said, *new]
+        self._block = _Block(drafts, guesses, np.asarray(proposals, np.float64), thought, support)
+        symbols = np.array(self.context, np.int32), self.told, np.array(guesses, np.int32), _told(thought.drafted)
+        return Asked(question, *symbols, support, self.strand)
+
+    def hear(self, total: Reals64, members: int, trips: int) -> None:
+        """Draw from the sums of what was asked, and go on."""
+        block, public = self._block, self.talk.public
+        if block is None:
+            raise LocalError("sums that were not asked for")
+        targets = combined(self.question, block.thought.next, total, block.support)
+        if self.talk.home is not None:
+            targets = self.talk.home.mixed(self.context, block.guesses, targets)
+        new = _drawn(self.question, targets[len(self.ahead) :], block.proposals, block.drafts, public.uniform)
+        new = _ended(new, public.ends)
+        heard = [*self.ahead, *new]
+        told = _told(block.thought.next[np.arange(len(heard)), heard])
+        self.told = np.concatenate([self.told, told])  # as it was told before
+        self.context, self.ahead, self.said = [*self.context, *heard], [], [*self.said, *new]
         public.emit(new)
-        given.append(len(new))
-        answered.append(len(block.members))
-        trips.append(block.trips)
-    return Spoken(tuple(said), tuple(given), tuple(answered), tuple(trips))
+        self.given.append(len(new))
+        self.answered.append(members)
+        self.trips.append(trips)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Hold what the coordinator knows of an answer's block while its sums are on their way."""
+
+    drafts: Sequence[int]
+    guesses: Sequence[int]
+    proposals: Reals64
+    thought: Thought
+    support: Support
+
+
+def _alike(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Tell whether one prompt begins the other: only then can their answers have a position in common."""
+    return all(a == b for a, b in zip(one, other, strict=False))
 
 
 def _first(question: Question, prompt: Sequence[int], home: Home | None) -> int:

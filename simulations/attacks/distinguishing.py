@@ -27,7 +27,7 @@ from privacy.fixed_point import FixedPoint
 from privacy.randomness import SystemRandomness
 from privacy.redaction.measured import clopper_pearson
 from protocols.logits.asking import NO_SUPPORT
-from protocols.logits.block import Asked
+from protocols.logits.block import Asked, Batch
 from protocols.logits.question import Question
 from protocols.logits.sampling import combined, folded, matched
 from protocols.secure_sum.messages import Upload
@@ -194,7 +194,7 @@ def summed(asked: Asked, homes: Sequence[Experts], terms: Terms, *, noisy: int |
     for number, experts in enumerate(homes):
         quiet = noisy is not None and number >= noisy
         begun = Begun(terms, replace(spec, deviation=0.0) if quiet else spec, names, _unmasked)
-        total += Adding(asked, 0, experts, begun, lambda: None).draw(randomness).words.view(np.uint32)
+        total += Adding(Batch((asked,)), 0, experts, begun, lambda: None).draw(randomness).words.view(np.uint32)
     return folded(asked.question, spec, _decoded(spec, total, len(homes))).reshape(asked.positions, -1)
 
 

@@ -32,7 +32,8 @@ from client.stream import Streams
 from privacy.ledger import Ledger
 from protocols.catalog import CATALOG
 from protocols.keys import Identity, PublicKey
-from protocols.logits.asking import Blocks
+from protocols.logits.asking import NO_SUPPORT, Blocks
+from protocols.logits.block import Asked
 from protocols.logits.question import Question, Sends
 from protocols.post import Mailbox, Outbox
 from protocols.roster import Roster
@@ -106,7 +107,8 @@ def _blocks(members: Sequence[MemberId], asked: Question, size: Overhead) -> Coo
     for n in range(size.warm_up + size.blocks):
         end, told = size.context + n * POSITIONS, np.zeros(4096, np.float32)
         drafts = (tokens[end : end + POSITIONS - 1] + 1) % asked.symbols  # the next context has others: all are wrong
-        yield from blocks.sum(tokens[:end], told[:end], drafts, told[: POSITIONS - 1])
+        asks = Asked(asked, tokens[:end], told[:end], drafts, told[: POSITIONS - 1], NO_SUPPORT)
+        yield from blocks.sum(asks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from client.settings import ExpertSettings
 from privacy.config import ConfigError
 from privacy.units import Unit
 from protocols.logits import contrast, mixture, product
-from protocols.logits.block import Think
+from protocols.logits.block import Strand, Think
 from protocols.logits.mixture import WIRE
 from protocols.logits.question import Alphabet, Question, Sends
 from protocols.secure_sum.messages import Request
@@ -52,7 +52,8 @@ class ThinkingRun(MergeRun):
         tokens, told = np.zeros(window, np.int32), np.zeros(window, np.float32)
         request = Request(bytes(32), 0, experiment.collaboration.name, tuple(declared), spec, bytes(32), 0, 0)
         none = np.zeros((0, 0), np.uint32)
-        ask = Think(question, 0, 0, 0, tokens[:1], told[:1], tokens[1:], told[1:], none, request, ())
+        strand = Strand(0, 0, tokens[:1], told[:1], tokens[1:], told[1:], none)
+        ask = Think(question, 0, (strand,), request, ())
         up = len(WIRE.encode(upload_of(spec, experiment.terms, len(declared))))
         return replace(plan, bytes_down=len(WIRE.encode(ask)), bytes_up=up)
 

@@ -15,7 +15,7 @@ from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
 from protocols.faults import Abort, PeerError
 from protocols.logits.asking import NO_SUPPORT, Blocks
-from protocols.logits.block import BEGIN, Asked, Think
+from protocols.logits.block import BEGIN, Asked, Batch, Think
 from protocols.logits.question import Question, Sends
 from protocols.logits.sampling import combined
 from protocols.secure_sum.coordinate import open_session
@@ -84,12 +84,31 @@ class Scene:
         return end
 
 
-def block(blocks: Blocks, context, drafts=(), support: int = 0):
-    """Ask for one block of a text, told truly."""
-    whole = told((*context, *drafts))
-    rows = support_of((*context, *drafts, 0), support)[len(context) :] if support else NO_SUPPORT
-    return blocks.sum(
-        np.array(context, np.int32), whole[: len(context)], np.array(drafts, np.int32), whole[len(context) :], rows
+def asked_of(asked: Question, context, drafts=(), strand: int = 0) -> Asked:
+    """Return what is asked of one strand, told truly."""
+    whole, size = told((*context, *drafts)), len(context)
+    rows = support_of((*context, *drafts, 0), asked.support)[size:] if asked.support else NO_SUPPORT
+    return Asked(
+        asked, np.array(context, np.int32), whole[:size], np.array(drafts, np.int32), whole[size:], rows, strand
+    )
+
+
+def block(blocks: Blocks, context, drafts=(), strand: int = 0):
+    """Ask for one block of a text."""
+    return blocks.sum(asked_of(blocks.question, context, drafts, strand))
+
+
+def changed(ask: Think, at: int = 0, **changes) -> Think:
+    """Return an ask of which one strand is another."""
+    strands = list(ask.strands)
+    strands[at] = replace(strands[at], **changes)
+    return replace(ask, strands=tuple(strands))
+
+
+def heard_of(ask: Think) -> Batch:
+    """Return what a first block asks about."""
+    return Batch(
+        tuple(Asked(ask.question, s.tokens, s.told, s.drafts, s.drafted, s.support, s.number) for s in ask.strands)
     )
 
 
@@ -119,7 +138,7 @@ def test_a_position_is_answered_once_in_a_session(scene, again, why):
     def part(opened):
         blocks = scene.blocks(opened)
         yield from block(blocks, (1, 4), (2, 2))
-        blocks._known = 0
+        blocks._known.clear()
         yield from block(blocks, *again)
 
     refused(scene, part, why)
@@ -138,11 +157,11 @@ def test_after_another_symbol_than_the_draft_or_one_beyond_the_last_a_session_go
 
 
 CHANGES = {
-    "another prompt": lambda ask: replace(ask, tokens=np.array([1, 5], np.int32)),
-    "another draft": lambda ask: replace(ask, drafts=np.array([2, 3], np.int32)),
-    "another support": lambda ask: replace(ask, support=(ask.support + 1) % 6),
-    "another word on the prompt": lambda ask: replace(ask, told=ask.told - 1),
-    "another word on a draft": lambda ask: replace(ask, drafted=ask.drafted - 1),
+    "another prompt": lambda ask: changed(ask, tokens=np.array([1, 5], np.int32)),
+    "another draft": lambda ask: changed(ask, drafts=np.array([2, 3], np.int32)),
+    "another support": lambda ask: changed(ask, support=(ask.strands[0].support + 1) % 6),
+    "another word on the prompt": lambda ask: changed(ask, told=ask.strands[0].told - 1),
+    "another word on a draft": lambda ask: changed(ask, drafted=ask.strands[0].drafted - 1),
     "another question": lambda ask: replace(ask, question=replace(ask.question, weight_bound=3.0)),
 }
 
@@ -151,7 +170,7 @@ CHANGES = {
 def test_what_is_told_to_one_member_alone_is_refused_by_it(scene, change):
     def part(opened):
         asked = question(support=2)
-        yield from block(scene.blocks(opened, asked, lambda m, a: CHANGES[change](a) if m == "m1" else a), (1, 4), (2, 2), 2)  # fmt: skip  # noqa: E501
+        yield from block(scene.blocks(opened, asked, lambda m, a: CHANGES[change](a) if m == "m1" else a), (1, 4), (2, 2))  # fmt: skip  # noqa: E501
 
     refused(scene, part, "than mine", everybody=False)
     assert scene.released == [1, 0, 1, 1]
@@ -166,11 +185,11 @@ def test_what_is_told_to_one_member_with_a_request_to_match_unmasks_nothing_and_
             if member != "m1":
                 return ask
             other = CHANGES[change](ask)
-            what = Asked(other.question, other.tokens, other.told, other.drafts, other.drafted, other.support)
             spec = other.question.spec(PLAIN, 4, 3)
-            return replace(other, request=replace(ask.request, context=what.digest("mixture"), spec=spec))
+            context = heard_of(other).digest("mixture")
+            return replace(other, request=replace(ask.request, context=context, spec=spec))
 
-        return (yield from block(scene.blocks(opened, question(support=2), lie), (1, 4), (2, 2), 2))
+        return (yield from block(scene.blocks(opened, question(support=2), lie), (1, 4), (2, 2)))
 
     with pytest.raises(Abort, match="3 of 4 members"):
         scene.play(part)
@@ -189,20 +208,25 @@ def test_another_question_in_the_middle_of_a_session_is_refused(scene):
 
 
 SPOILED = {
-    "empty": (lambda a: replace(a, tokens=a.tokens[:0], told=a.told[:0]), "empty context"),
-    "a gap": (lambda a: replace(a, start=1), "a gap"),
-    "below the first": (lambda a: replace(a, start=-1), "a gap"),
-    "no symbol": (lambda a: replace(a, tokens=np.array([1, 6], np.int32)), "not one of the 6"),
-    "below all symbols": (lambda a: replace(a, drafts=np.array([-1, 2], np.int32)), "not one of the 6"),
-    "twice in a support": (lambda a: replace(a, support=a.support * 0), "twice in one position's support"),
-    "no support": (lambda a: replace(a, support=NO_SUPPORT), "another shape"),
-    "more told than asked": (lambda a: replace(a, told=np.zeros(3, np.float32)), "differ in shape"),
+    "empty": (lambda a: changed(a, tokens=a.strands[0].tokens[:0], told=a.strands[0].told[:0]), "empty context"),
+    "a gap": (lambda a: changed(a, start=1), "a gap"),
+    "below the first": (lambda a: changed(a, start=-1), "a gap"),
+    "no symbol": (lambda a: changed(a, tokens=np.array([1, 6], np.int32)), "not one of the 6"),
+    "below all symbols": (lambda a: changed(a, drafts=np.array([-1, 2], np.int32)), "not one of the 6"),
+    "twice in a support": (lambda a: changed(a, support=a.strands[0].support * 0), "twice in one position's support"),
+    "no support": (lambda a: changed(a, support=NO_SUPPORT), "another shape"),
+    "more told than asked": (lambda a: changed(a, told=np.zeros(3, np.float32)), "differ in shape"),
     "a matrix": (
-        lambda a: replace(a, tokens=a.tokens[None], told=a.told[None]), "differ in shape",
+        lambda a: changed(a, tokens=a.strands[0].tokens[None], told=a.strands[0].told[None]), "differ in shape",
     ),
     "below zero": (lambda a: replace(a, number=-1), "below 0"),
+    "no strand": (lambda a: replace(a, strands=()), "0 strands in one block"),
+    "too many strands": (lambda a: replace(a, strands=a.strands * 65), "65 strands in one block"),
+    "a strand twice": (lambda a: replace(a, strands=a.strands * 2), "in the order of their numbers"),
+    "a strand below zero": (lambda a: changed(a, number=-1), "in the order of their numbers"),
+    "a strand beyond all": (lambda a: changed(a, number=2**31), "in the order of their numbers"),
     "a block too long": (
-        lambda a: replace(a, drafts=np.zeros(9, np.int32), drafted=np.zeros(9, np.float32)), "at most 4",
+        lambda a: changed(a, drafts=np.zeros(9, np.int32), drafted=np.zeros(9, np.float32)), "at most 4",
     ),
     "another collaboration's": (
         lambda a: replace(a, question=replace(a.question, sends=Sends.RATIOS)), "another collaboration",
@@ -221,7 +245,7 @@ def test_a_block_that_is_wrong_is_refused_by_name_and_costs_nothing(scene, spoil
 
     def part(opened):
         asked = question(support=2, experts=8)
-        yield from block(scene.blocks(opened, asked, lambda _m, a: change(a)), (1, 4), (2, 2), 2)
+        yield from block(scene.blocks(opened, asked, lambda _m, a: change(a)), (1, 4), (2, 2))
 
     refused(scene, part, why)
     assert scene.released == [0, 0, 0, 0]
@@ -234,23 +258,21 @@ def test_what_is_told_that_is_no_number_does_not_survive_the_wire_nor_the_state(
         yield from block(scene.blocks(opened, alter=lambda _m, a: heard.append(a) or a), (1, 4))
 
     scene.play(part)
-    nan = replace(heard[0], told=np.array([0, np.nan], np.float32))
+    nan = changed(heard[0], told=np.array([0, np.nan], np.float32))
     with pytest.raises(PeerError, match="not finite"):
         BEGIN.answer(nan, None)
     with pytest.raises(Exception, match="what its types forbid"):
         CATALOG["mixture"].wire.encode(nan)
 
 
-def test_more_positions_than_the_question_allows_are_refused_over_all_turns(scene):
+def test_more_positions_than_the_question_allows_are_refused_over_all_strands(scene):
     asked = question(most=4, block=2)
 
     def part(opened):
         blocks = scene.blocks(opened, asked)
         yield from block(blocks, (1, 4), (2,))
-        blocks.begin_anew()
-        yield from block(blocks, (3, 3), (0,))
-        blocks.begin_anew()
-        yield from block(blocks, (5,))
+        yield from block(blocks, (3, 3), (0,), strand=1)
+        yield from block(blocks, (5,), strand=2)
 
     refused(scene, part, "more positions than the 4")
     assert scene.released == [2, 2, 2, 2]
@@ -260,7 +282,8 @@ def test_a_prompt_over_what_a_model_reads_is_refused_before_it_is_charged(scene)
     def part(opened):
         long = np.tile(np.array(TEXT, np.int32), LONGEST // len(TEXT))
         said, draft = np.zeros(long.size, np.float32), np.ones(1, np.int32)
-        yield from scene.blocks(opened).sum(long, said, draft, np.zeros(1, np.float32))
+        asks = Asked(question(), long, said, draft, np.zeros(1, np.float32), NO_SUPPORT)
+        yield from scene.blocks(opened).sum(asks)
 
     refused(scene, part, "more than is read at once")
     assert scene.released == [0, 0, 0, 0]
@@ -272,7 +295,7 @@ def test_who_is_said_to_have_dropped_is_not_subtracted_within_a_session(scene):
     def part(opened):
         blocks = scene.blocks(opened)
         yield from block(blocks, (1, 4))
-        blocks.cohort, blocks.number, blocks._known = ("m0", "m2", "m3"), 0, 0
+        blocks.cohort, blocks.number, blocks._known = ("m0", "m2", "m3"), 0, {}
         request = opened.request("mixture", question().spec(PLAIN, 3, 1), bytes(32), 0, blocks.cohort, 1)
         for attempt in (0, 1):
             for number in (0, 1):
@@ -312,7 +335,7 @@ def test_a_crowd_only_shrinks(scene):
         blocks.cohort = ("m0", "m1", "m2")
         yield from block(blocks, (1, 4))
         blocks.cohort = ("m0", "m1", "m2", "m3")
-        blocks._known = 0
+        blocks._known.clear()
         yield from block(blocks, (1, 4, 2))
 
     with pytest.raises(Abort):
@@ -347,10 +370,10 @@ def test_a_second_attempt_is_at_the_very_same_block_or_refused(change, tmp_path)
     def part(opened):
         heard: list[Think] = []
         blocks = scene.blocks(opened, asked, lambda _m, a: heard.append(a) or a)
-        yield from block(blocks, (1, 4), (2, 2), 2)
+        yield from block(blocks, (1, 4), (2, 2))
         lie, three = CHANGES[change](heard[0]), ("m0", "m1", "m2")
-        what = Asked(asked, lie.tokens, lie.told, lie.drafts, lie.drafted, lie.support)
-        request = opened.request("mixture", asked.spec(TWICE, 3, 3), what.digest("mixture"), 0, three, 1)
+        context = heard_of(lie).digest("mixture")
+        request = opened.request("mixture", asked.spec(TWICE, 3, 3), context, 0, three, 1)
         answers = yield {MemberId(m): replace(lie, request=request, slips=()) for m in three}
         assert answers == {}
 
@@ -403,7 +426,7 @@ def test_a_member_that_missed_letters_is_told_what_it_lacks_and_its_masks_still_
         blocks = scene.blocks(opened)
         yield from block(blocks, (1,))
         yield from block(blocks, (1, 4))
-        blocks.cohort, blocks._known = ("m0", "m1", "m2", "m3"), 1
+        blocks.cohort, blocks._known = ("m0", "m1", "m2", "m3"), {0: 1}
         return (yield from block(blocks, (1, 4, 0)))
 
     assert scene.play(part).members == ("m0", "m1", "m2", "m3")

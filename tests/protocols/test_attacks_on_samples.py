@@ -75,9 +75,8 @@ def test_two_crowds_at_one_position_are_not_subtracted_where_symbols_are_drawn_e
     def within(opened):
         blocks = scene.blocks(opened, CENTRAL)
         yield from block(blocks, (3, 4))
-        blocks.begin_anew()
         blocks.cohort = ("m0", "m1", "m2")
-        yield from block(blocks, (3, 4))
+        yield from block(blocks, (3, 4), strand=1)
 
     for part, session, among in (
         (within, "5e56", None),

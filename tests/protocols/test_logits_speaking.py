@@ -158,7 +158,7 @@ def test_members_never_see_more_of_an_answer_than_was_shown(tmp_path):
 
     drive(watched(), outbox, CATALOG["mixture"].wire)
     context = list(PROMPT)
-    thoughts = [(a, shown) for a, shown in asked if hasattr(a, "drafts")]
+    thoughts = [(a.strands[0], shown) for a, shown in asked if hasattr(a, "strands")]
     for ask, shown in thoughts:
         context = context[: ask.start] + ask.tokens.tolist()
         assert context == [*PROMPT, *(s for part in public.shown[:shown] for s in part)]
