@@ -118,13 +118,13 @@ class ByteExpert(RememberingExpert):
     Raises: ConfigError, when made, for a tokenizer whose tokens' bytes are not known.
     """
 
-    def __init__(self, view: View, trie: Trie | None = None, beam: Beam = _USUAL, conversations: int = 2) -> None:
+    def __init__(self, view: View, trie: Trie | None = None, beam: Beam = _USUAL, conversations: int = 4) -> None:
         super().__init__(SYMBOLS, 2 * conversations)
         self.view, self.beam = view, beam
         self.trie = trie or Trie(byte_table(view.base, view.vocabulary))
         self._most_ahead = min(_AHEAD, max(4, _ENTRIES_AHEAD // view.vocabulary))
         self._most_back = min(_BACK, max(16, _ENTRIES_BACK // view.vocabulary))
-        self._recent: Recent[Conversation] = Recent(conversations)
+        self._recent: Recent[Conversation] = Recent(conversations, 2 * _BYTES_A_TOKEN * view.window)
         self._shares: bool | None = None
 
     def require_room(self, symbols: int) -> None:

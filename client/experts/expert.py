@@ -101,10 +101,13 @@ class RememberingExpert(ABC):
 
 
 class Recent(Generic[T]):
-    """Keep something for each of the last few conversations, found by the symbols it was made of."""
+    """Keep something for each of the last few conversations, found by the symbols it was made of.
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    Of `most` at most, and beside the last one of no more than `symbols` symbols in all, if that is said.
+    """
+
+    def __init__(self, most: int, symbols: int | None = None) -> None:
+        self._most, self._symbols = most, symbols
         self._kept: list[tuple[NDArray[np.int64], T]] = []
 
     def longest(self, symbols: NDArray[np.int64]) -> tuple[int, T | None]:
@@ -116,6 +119,13 @@ class Recent(Generic[T]):
         """Keep `value`, instead of what was kept of the beginning of `symbols`; the oldest one is forgotten."""
         others = [kept for kept in self._kept if common(kept[0], symbols) < len(kept[0])]
         self._kept = [*others, (symbols, value)][-self._most :]
+        while self._symbols is not None and len(self._kept) > 1 and self._held > self._symbols:
+            del self._kept[0]
+
+    @property
+    def _held(self) -> int:
+        """Return how many symbols all that is kept was made of."""
+        return sum(kept[0].size for kept in self._kept)
 
     def drop(self, value: T) -> None:
         """Forget `value`."""

@@ -14,13 +14,13 @@ class TokenExpert(RememberingExpert):
 
     What was forwarded is kept for the last few conversations, as keys and values, and cut where the next call goes
     another way: a block of drafts costs one forward of what is new in it.
-    Units:  memory: the keys and values of `conversations` times the model's window, at most.
+    Units:  memory: the keys and values of twice the model's window, at most, however many conversations share it.
     """
 
-    def __init__(self, view: View, conversations: int = 2) -> None:
+    def __init__(self, view: View, conversations: int = 8) -> None:
         super().__init__(view.vocabulary, 2 * conversations)
         self.view = view
-        self._caches: Recent[Any] = Recent(conversations)
+        self._caches: Recent[Any] = Recent(conversations, 2 * view.window)
 
     def require_room(self, symbols: int) -> None:
         """Return if so many tokens may be read at once. Raises: PeerError."""

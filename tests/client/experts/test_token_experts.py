@@ -121,6 +121,30 @@ def test_no_more_conversations_are_kept_than_were_agreed() -> None:
     assert len(expert._remembered._kept) == 4
 
 
+def test_several_conversations_take_turns_and_each_forwards_what_is_new_alone() -> None:
+    seen, talks = view(), [[n, 5, 6, 7] for n in range(4)]
+    expert = TokenExpert(seen)
+    for step in range(4):
+        for talk in talks:
+            before = seen.count.tokens
+            expert.block(talk, [1, 2])
+            assert seen.count.tokens - before <= (
+                6 if not step else 5
+            )  # the last known symbol, what is new, and the drafts
+            talk += [9, step]
+    for talk in talks:
+        check(expert.block(talk, [1]), seen, talk, [1])
+
+
+def test_what_is_kept_of_conversations_is_twice_the_window_at_most_however_many_there_are() -> None:
+    seen = view()
+    expert = TokenExpert(seen)
+    for first in range(10):
+        expert.block([first] * (WINDOW // 2), [])
+        assert sum(symbols.size for symbols, _ in expert._caches._kept) <= 2 * WINDOW
+    assert len(expert._caches._kept) == 4
+
+
 @pytest.mark.parametrize(
     ("context", "drafts", "words"),
     [
