@@ -1,6 +1,7 @@
 """Time how many prompts are answered in the same blocks: `python -m simulations.benches.logits_strands`.
 
-Three homes in this process, each with the shipped base model moved its own way by noise; the carrier adds a round trip's time, as a network would.
+Three homes in this process, each with the shipped base model moved its own way by noise; the carrier adds a round
+trip's time, as a network would.
 Every answer is of as many symbols, drafted by the public model.
 """
 

@@ -140,6 +140,16 @@ def test_positions_are_counted_over_all_strands_those_that_have_ended_too(scene)
     assert scene.released == [2, 2, 2, 2]
 
 
+def test_positions_are_counted_over_all_strands_of_one_block(scene):
+    def part(opened):
+        blocks = scene.blocks(opened, question(most=4, block=4))
+        yield from batch(blocks, (0, (1, 4), ()), (1, (3, 0), ()))  # two
+        yield from batch(blocks, (0, (1, 4, 2), ()), (1, (3, 0, 1), (1,)))  # two, and three
+
+    refused(scene, part, "more positions than the 4")
+    assert scene.released == [1, 1, 1, 1]
+
+
 def test_a_blocks_positions_are_counted_over_all_strands(scene):
     part = lambda o: batch(scene.blocks(o, question(block=4)), (0, (1, 4), (2, 2)), (1, (3,), (0,)))  # noqa: E731
     refused(scene, part, "5 positions in one block")
@@ -306,6 +316,18 @@ def test_no_block_is_packed_with_a_position_twice_too_many_of_them_or_a_strand_t
             last = stretches[-1].text
             rows += [s.row + at for s in stretches for at in range(s.last - s.first)]
         assert sorted(rows) == list(range(tokens.size - given * len(lengths)))
+
+
+@pytest.mark.parametrize("other", ["told", "support"])
+def test_a_sum_is_not_taken_for_a_position_of_which_something_else_was_told(other):
+    tokens, lengths = np.array((1, 4, 2, 1, 4, 2), np.int32), (3, 3)
+    told, support = np.zeros(6, np.float32), np.tile(np.arange(2, dtype=np.uint32), (6, 1))
+    assert pack(tokens, told, support, lengths, 1, 8).copies == [(2, 0), (3, 1)]
+    told[3:] -= other == "told"
+    support[3:] += np.uint32(other == "support")
+    packed = pack(tokens, told, support, lengths, 1, 8)
+    assert packed.copies == []
+    assert [len(stretches) for stretches in packed.blocks] == [1, 1]
 
 
 def test_a_strand_has_votes_by_its_own_clocks_whatever_else_is_in_the_block():
