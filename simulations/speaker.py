@@ -54,8 +54,9 @@ class Tokens:
         return [int(s) for s in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
 
     def text(self, symbols: Sequence[int]) -> str:
-        """Return the text of tokens."""
-        return str(self.tokenizer.decode(list(symbols), skip_special_tokens=True))
+        """Return the text of tokens. Those beyond the tokenizer have none: a model's vocabulary is often padded."""
+        known = len(self.tokenizer)
+        return str(self.tokenizer.decode([s for s in symbols if s < known], skip_special_tokens=True))
 
 
 @dataclass(frozen=True, slots=True)

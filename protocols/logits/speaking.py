@@ -207,7 +207,7 @@ class _Answer:
 
     def hear(self, total: Reals64, members: int, trips: int) -> None:
         """Draw from the sums of what was asked, and go on."""
-        block, public = self._block, self.talk.public
+        (block, self._block), public = (self._block, None), self.talk.public
         if block is None:
             raise LocalError("sums that were not asked for")
         targets = combined(self.question, block.thought.next, total, block.support)

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from streaming import Town
+from transformers import ByT5Tokenizer
 from village import COORDINATOR
 
 from client.declared import Declared
@@ -35,7 +37,7 @@ from server import hub
 from server.control import Client
 from simulations.asking import _room, ask, ask_town
 from simulations.scoring import score
-from simulations.speaker import Bytes, PublicModel
+from simulations.speaker import Bytes, PublicModel, Tokens
 from simulations.wishes import Wishes
 
 BUDGET = Budget(epsilon=20.0, delta=1e-5, record_tokens=16, disclosures=500)
@@ -216,3 +218,16 @@ def test_a_prompt_that_is_no_text_is_refused_and_not_shown(model_folder: Path) -
             _room(public, "the secret of \udc80", 4)
         assert said.value.__suppress_context__
         assert "secret" not in str(said.value)
+
+
+def test_a_symbol_that_the_tokenizer_cannot_spell_is_left_out_of_the_text() -> None:
+    """Of a model whose vocabulary is padded any row may be drawn."""
+    tokenizer, said = ByT5Tokenizer(extra_ids=0), list[str]()
+    spelling = Tokens(tokenizer)
+    symbols = spelling.symbols("so")
+    assert spelling.text([symbols[0], len(tokenizer), symbols[1], len(tokenizer) + 7]) == "so"
+    padded = SimpleNamespace(tokenizer=tokenizer)
+    public = PublicModel(padded, said.append, SimpleNamespace(symbols=len(tokenizer) + 8))  # type: ignore[arg-type]
+    for drawn in ([symbols[0], len(tokenizer)], [len(tokenizer) + 7], [symbols[1]]):
+        public.emit(drawn)
+    assert "".join(said) == public.text == "so"
