@@ -8,7 +8,7 @@
       and one symbol after them: shown to who asked
 
 Several prompts are answered in the same blocks, each as it would be by itself. One that begins as another does waits
-until that one is answered, for they would ask for the same positions.
+until that one's answer is another text, or whole: till then they could ask for the same positions.
 
 How symbols are drawn from the sums: sampling.py. Where the members' privacy rests on the sampling, drafts are
 matched; else accepted by chance, which keeps more of them. Either way the answer is distributed as without drafts.
@@ -96,16 +96,26 @@ class Spoken(Message):
     trips: tuple[int, ...]
 
 
+def _nobody() -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Talk:
     """Ask for one answer: to `prompt`, by the coordinator's own side for it, and at the asker's home if there is one.
 
-    Several may share a model, but not who is shown the answer.
+    Several may share a model, but not who is shown the answer. `ended` is called when it is whole.
     """
 
     prompt: Sequence[int]
     public: Public
     home: Home | None = None
+    ended: Callable[[], None] = _nobody
+
+    @property
+    def first(self) -> int:
+        """Return how many of the prompt's symbols have no position: all, but where who asks has a home."""
+        return len(self.prompt) if self.home is None else 1
 
 
 def speak(
@@ -120,7 +130,7 @@ def speak(
 ) -> Coordinator[Spoken]:
     """Return an answer to `prompt` of all positions that the question leaves, or up to the first symbol that ends it.
 
-    With a `home` each symbol of the prompt but the first has a position, of `question.most` and of its first block.
+    With a `home` each symbol of the prompt but the first has a position, of `question.most` and of a first block.
     Raises: Abort, if too few are there or a sum is dead; PeerError for a prompt that the public model cannot read;
             LocalError for an empty one, or a home where a sample of the sum alone protects.
     """
@@ -132,23 +142,19 @@ def speak(
 def speak_together(
     name: str, members: Sequence[MemberId], question: Question, terms: Terms, quorum: int, talks: Sequence[Talk]
 ) -> Coordinator[tuple[Spoken, ...]]:
-    """Return an answer to each talk's prompt, in their order; blocks and positions are shared out evenly among them.
+    """Return an answer to each talk's prompt, in their order.
 
-    Raises: as `speak`; LocalError where there is nothing to share out, or a home and several prompts.
+    What a block and a session have beyond the prompts' own positions is shared out evenly among the answers.
+    Raises: as `speak`; LocalError where there is nothing to share out.
     """
-    if not talks or question.most < len(talks):
-        raise LocalError("expected a prompt, and a position for each")
-    if len(talks) > 1 and any(talk.home is not None for talk in talks):
-        raise LocalError("at a home one prompt is answered at a time")
-    at_once = min(len(talks), question.block, MOST_STRANDS)
-    share = question.block // at_once, question.most // len(talks)
-    answers = [_Answer.begun(question, talk, *share) for talk in talks]  # before anybody is asked: it must fit
+    at_once, reach, most = _shared_out(question, talks)
+    answers = [_Answer.begun(question, talk, reach, most) for talk in talks]  # before anybody is asked: it must fit
     opened = yield from open_session(members, terms)
     blocks = Blocks(name, opened, question, quorum, len(members))
     waiting, going = list(answers), list[_Answer]()
     while waiting or going:
         for answer in list(waiting):
-            if len(going) < at_once and not any(_alike(answer.talk.prompt, o.talk.prompt) for o in going):
+            if len(going) < at_once and not any(answer.meets(other) for other in going):
                 answer.strand = blocks.begin()
                 going.append(answer)
                 waiting.remove(answer)
@@ -178,11 +184,11 @@ class _Answer:
     _block: "_Block | None" = None
 
     @classmethod
-    def begun(cls, question: Question, talk: Talk, block: int, most: int) -> "_Answer":
-        """Return it with nothing said. Raises: PeerError, LocalError."""
-        prompt, first = talk.prompt, _first(question, talk.prompt, talk.home)
-        told, ahead = _told(talk.public.block(prompt, ()).told)[:first], list(prompt[first:])
-        return cls(question, talk, block - len(ahead), most - len(ahead), list(prompt[:first]), ahead, told)
+    def begun(cls, question: Question, talk: Talk, reach: int, most: int) -> "_Answer":
+        """Return it with nothing said. Raises: PeerError."""
+        prompt, first = talk.prompt, talk.first
+        told = _told(talk.public.block(prompt, ()).told)[:first]
+        return cls(question, talk, reach, most, list(prompt[:first]), list(prompt[first:]), told)
 
     @property
     def complete(self) -> bool:
@@ -193,6 +199,16 @@ class _Answer:
     def spoken(self) -> Spoken:
         """Return it."""
         return Spoken(tuple(self.said), tuple(self.given), tuple(self.answered), tuple(self.trips))
+
+    def meets(self, other: "_Answer") -> bool:
+        """Tell whether both can have a position in common, now or later: then one block cannot have both.
+
+        They cannot where their texts part before one of them goes on: contexts only grow.
+        """
+        mine, others = [*self.context, *self.ahead], [*other.context, *other.ahead]
+        shorter = min(len(mine), len(others))
+        alike = next((n for n in range(shorter) if mine[n] != others[n]), shorter)
+        return alike == shorter or max(len(self.context), len(other.context)) <= alike
 
     def asked(self) -> Asked:
         """Draft, and return what is asked of the next block."""
@@ -223,6 +239,8 @@ class _Answer:
         self.given.append(len(new))
         self.answered.append(members)
         self.trips.append(trips)
+        if self.complete:
+            self.talk.ended()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,22 +254,21 @@ class _Block:
     support: Support
 
 
-def _alike(one: Sequence[int], other: Sequence[int]) -> bool:
-    """Tell whether one prompt begins the other: only then can their answers have a position in common."""
-    return all(a == b for a, b in zip(one, other, strict=False))
+def _shared_out(question: Question, talks: Sequence[Talk]) -> tuple[int, int, int]:
+    """Return how many answers are in a block, and each one's positions in it, and in the session. Raises: LocalError.
 
-
-def _first(question: Question, prompt: Sequence[int], home: Home | None) -> int:
-    """Return how many of the prompt's symbols have no position. Raises: LocalError."""
-    if not len(prompt):
+    Beside them there is room for the prompts' own, where there is a home.
+    """
+    if not all(len(talk.prompt) for talk in talks):
         raise LocalError("an empty prompt")
-    if home is None:
-        return len(prompt)
-    if question.central:
+    if question.central and any(talk.home is not None for talk in talks):
         raise LocalError("a sample of the sum alone protects: nothing is mixed into it")
-    if question.block < len(prompt):
-        raise LocalError("a question whose block has no room for the prompt")
-    return 1
+    ahead = sum(len(talk.prompt) - talk.first for talk in talks)
+    block, most = question.block - ahead, question.most - ahead
+    at_once = min(len(talks), block, MOST_STRANDS)
+    if at_once < 1 or most < len(talks):
+        raise LocalError("expected prompts, and room in a block and a session for them and an answer to each")
+    return at_once, block // at_once, most // len(talks)
 
 
 def likeliest(rows: Rows, count: int) -> Support:

@@ -1,6 +1,7 @@
 """What is tried with several strands in a block: one answer's words in another's, one price for two, other places."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -88,6 +89,33 @@ def test_an_answer_that_ends_early_is_not_asked_for_again_and_leaves_its_positio
     assert [n for n, letter in enumerate(letters) if any(s.number == 1 for s in letter.strands)] == [0]
     assert all(strand.positions <= 4 for letter in letters for strand in letter.strands)
     assert len(letters) == max(len(a.given) for a in answers)
+
+
+def test_who_asked_is_told_of_each_answer_once_and_when_it_is_whole(tmp_path):
+    there, asked, heard = village(tmp_path, 3), question(block=12, most=30), []
+    publics = [Speaker(seed) for seed in (3, 4, 5)]
+    publics[1].ends = frozenset(range(6))
+
+    def ended(number):
+        heard.append((number, sum(map(len, publics[number].shown))))
+
+    talks = [Talk(p, s, None, partial(ended, n)) for n, (p, s) in enumerate(zip(PROMPTS, publics, strict=True))]
+    talk = speak_together("mixture", sorted(there.houses), asked, PLAIN, 2, talks)
+    made = drive(talk, there.outbox("5e55", "mixture"), CATALOG["mixture"].wire)
+    assert heard[0] == (1, 1)
+    assert sorted(heard) == [(n, len(m.symbols)) for n, m in enumerate(made)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_prompts_that_begin_alike_in_every_way_are_never_asked_for_one_position_in_one_block(seed, tmp_path):
+    """Members would refuse it: of two symbols, and so of many texts that meet and part."""
+    random = np.random.default_rng(seed)
+    prompts = [tuple(random.integers(0, 2, random.integers(1, 5)).tolist()) for _ in range(6)]
+    there = village(tmp_path, 3)
+    talks = [Talk(prompt, Speaker(n)) for n, prompt in enumerate(prompts)]
+    talk = speak_together("mixture", sorted(there.houses), question(block=18, most=36), PLAIN, 2, talks)
+    made = drive(talk, there.outbox("5e55", "mixture"), CATALOG["mixture"].wire)
+    assert [len(m.symbols) for m in made] == [6] * 6
 
 
 @dataclass

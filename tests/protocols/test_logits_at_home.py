@@ -15,7 +15,7 @@ from protocols.faults import LocalError
 from protocols.logits.at_home import AtHome, mixed_told, priors, weights
 from protocols.logits.question import Sends
 from protocols.logits.sampling import accepted
-from protocols.logits.speaking import speak
+from protocols.logits.speaking import Talk, speak, speak_together
 from protocols.session import drive
 
 PROMPT = (1, 4, 2, 2, 5)
@@ -115,6 +115,40 @@ def test_nothing_is_mixed_into_what_is_sampled_from_for_somebodys_privacy(tmp_pa
         with pytest.raises(LocalError):
             drive(
                 speak("mixture", sorted(there.houses), asked, PLAIN, 2, PROMPT, Speaker(), AtHome([bigram(9)])),
+                there.outbox("5e55", "mixture"),
+                CATALOG["mixture"].wire,
+            )
+    assert there.road.trip == 0
+
+
+def test_prompts_at_a_home_that_are_answered_together_get_the_answers_they_get_alone(tmp_path):
+    """Two begin alike: all symbols of a prompt have a position there, so that the later one begins a block later."""
+    prompts, own, reach, most = (PROMPT, (1, 3), (0, 5, 5)), bigram(99), 3, 7
+    ahead = [len(prompt) - 1 for prompt in prompts]
+    there = village(tmp_path / "all", 3)
+    asked = question(block=sum(ahead) + 3 * reach, most=sum(ahead) + 3 * most)
+    talks = [Talk(prompt, Speaker(seed), AtHome([own])) for seed, prompt in enumerate(prompts)]
+    talk = speak_together("mixture", sorted(there.houses), asked, PLAIN, 2, talks)
+    made = drive(talk, there.outbox("5e55", "mixture"), CATALOG["mixture"].wire)
+    trips = there.road.trip
+    for seed, prompt in enumerate(prompts):
+        there = village(tmp_path / str(seed), 3)
+        asked = question(block=ahead[seed] + reach, most=ahead[seed] + most)
+        alone = speak("mixture", sorted(there.houses), asked, PLAIN, 2, prompt, Speaker(seed), AtHome([own]))
+        alone = drive(alone, there.outbox("5e55", "mixture"), CATALOG["mixture"].wire)
+        assert made[seed].symbols == alone.symbols
+        assert len(alone.symbols) == most
+    assert trips - 2 <= 1 + max(len(m.given) for m in made)
+
+
+def test_of_several_prompts_one_at_a_home_is_enough_that_nothing_may_be_sampled_from(tmp_path):
+    there = village(tmp_path, 3)
+    central = question(sends=Sends.RATIOS, clip=2.0, central=True, block=16)
+    for asked, homes in ((central, (None, AtHome([bigram(9)]))), (question(block=8), (AtHome([bigram(9)]),) * 2)):
+        talks = [Talk(PROMPT, Speaker(), home) for home in homes]
+        with pytest.raises(LocalError):
+            drive(
+                speak_together("mixture", sorted(there.houses), asked, PLAIN, 2, talks),
                 there.outbox("5e55", "mixture"),
                 CATALOG["mixture"].wire,
             )
