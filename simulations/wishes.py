@@ -53,12 +53,14 @@ class Wishes:
 class Spend:
     """Say what an answer may cost a record at each home, all its symbols together; it follows how far each is moved.
 
-    Units:   `epsilon` at `delta`, if nothing else was charged; `clip` in nats of one model's log-ratios.
+    Units:   `epsilon` at `delta`, if nothing else was charged; `clip` in nats of one model's log-ratios,
+             which `lean` to what it finds likelier.
     """
 
     epsilon: float
     delta: float = 1e-5
     clip: float = 2.0
+    lean: float = 0.5
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
@@ -99,7 +101,7 @@ def _priced(question: Question, wishes: Wishes, spend: Spend, members: int) -> Q
 
     A record is in one shard, and a home charges each symbol by `sampled`: twice the square of what a shard can move.
     """
-    clipped = replace(question, clip=spend.clip, temperature=spend.temperature, strength=1.0)
+    clipped = replace(question, clip=spend.clip, lean=spend.lean, temperature=spend.temperature, strength=1.0)
     one = sampled(clipped, 1, clipped.spec(wishes.terms, members, clipped.block))
     allowed = rho_of(spend.epsilon, spend.delta, question.most)
     return replace(clipped, strength=(allowed / one.rho) ** 0.5)

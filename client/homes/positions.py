@@ -60,7 +60,7 @@ def ratios(question: Question, own: Reals, public: Reals) -> Reals:
     if question.noise_multiplier is None:
         if question.grain:
             found = np.rint(found / question.grain) * question.grain
-        return np.clip(found, -question.clip, question.clip)
+        return np.clip(found, (question.lean - 1) * question.clip, (question.lean + 1) * question.clip)
     norms = np.linalg.norm(found, axis=1, keepdims=True)
     return np.asarray(found * np.minimum(1.0, question.clip / np.maximum(norms, 1e-300)))
 

@@ -14,9 +14,11 @@
 The first two are `central`: the coordinator sees exact sums and is trusted to show one sample of each position and
 nothing else. With sup-norm shifts of at most 2 a = 2 clip strength / (N temperature) the sample is 4 a-bounded-range,
 hence 2 a^2 zCDP (for a whole member of S shards, against none of them: (S a)^2 / 2), whatever others add: see
-`sampling.folded`. Of PMixED the public distribution stands for each of the N that is missing. A whole session, of at
-most `most` symbols, is charged with its first block. Drafts are matched, never accepted by chance: see sampling.py.
-In the last two the noise holds against the coordinator too, and all that is made of the sum is free.
+`sampling.folded`. Only the width of the range counts, so it may lean: what private models know is in the few symbols
+that they find much likelier than the public one does. Of PMixED the public distribution stands for each of the N that
+is missing. A whole session, of at most `most` symbols, is charged with its first block. Drafts are matched, never
+accepted by chance: see sampling.py. In the last two the noise holds against the coordinator too, and all that is made
+of the sum is free.
 
 Learns:  the coordinator: sums; exact ones where it is trusted. Everybody else: the symbols, at the stated epsilon.
 Trusts:  where `central`: the coordinator, for the sampling, its randomness and its silence. Where noise is shared:

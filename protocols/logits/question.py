@@ -51,11 +51,12 @@ class Question(Message):
              most `block` positions in one sum, and `most` in the session.
     Units:   `weight_bound` B: weights are from exp(-B) to exp(B); `decay` g of what a symbol long ago still counts;
              `clip` in nats, or, where there is noise, in L2 over a position's symbols; without noise ratios are
-             rounded to multiples of `grain` nats, 0 for as they are; `strength` lambda and
-             `temperature` tau of the product; `experts` N of all members together, the public divisor; `plausible` a
-             share of the likeliest symbol's probability; `noise_multiplier` of one position's sum, in its L2 bound;
-             `order` alpha and `radius` beta of PMixED: divergences of that order are at most alpha beta; `seed` of
-             the votes' common randomness.
+             rounded to multiples of `grain` nats, 0 for as they are, and cut off at (lean - 1) clip and at
+             (lean + 1) clip: what is likelier than the public model says may have more room than what is not;
+             `strength` lambda and `temperature` tau of the product; `experts` N of all members together, the public
+             divisor; `plausible` a share of the likeliest symbol's probability; `noise_multiplier` of one position's
+             sum, in its L2 bound; `order` alpha and `radius` beta of PMixED: divergences of that order are at most
+             alpha beta; `seed` of the votes' common randomness.
     `central` says that the coordinator draws the protecting randomness: it sees the sums as they are, and shows
     nobody more than one sample for each position.
     """
@@ -72,6 +73,7 @@ class Question(Message):
     weight_bound: float = 2.0
     decay: float = 0.9
     clip: float = 4.0
+    lean: float = 0.0
     grain: float = 1 / 32
     strength: float = 1.0
     temperature: float = 1.0
@@ -103,6 +105,7 @@ class Question(Message):
             "weight_bound": (0.0, 20.0),
             "decay": (0.0, 1.0),
             "clip": (1e-3, 100.0),
+            "lean": (-1.0, 1.0),
             "grain": (0.0, self.clip),
             "strength": (1e-3, 1000.0),
             "temperature": (1e-2, 100.0),
@@ -118,6 +121,8 @@ class Question(Message):
             raise ValueError("noise_multiplier: expected a number above 0 and below 1,000,000")
         if noise is not None and (self.central or kind not in (Sends.RATIOS, Sends.VOTES)):
             raise ValueError("noise_multiplier: expected with ratios or votes, and where the coordinator draws none")
+        if noise is not None and self.lean:
+            raise ValueError("lean: expected 0 where there is noise, whose norm bounds ratios of both signs alike")
         if kind is Sends.VOTES and noise is None:
             raise ValueError("noise_multiplier: expected where votes are counted")
         if self.central and kind not in (Sends.RATIOS, Sends.MIXED):
@@ -134,7 +139,10 @@ class Question(Message):
 
     @property
     def shift(self) -> float:
-        """Return a: what one expert's clipped ratio can add to the logarithm that is sampled from, in nats."""
+        """Return a: half of the range of what one expert's clipped ratio adds to the logarithm that is sampled from.
+
+        In nats. Whatever the lean, 0 is within the range: what a symbol has that is not in the sum, or of nobody.
+        """
         return self.clip * self.strength / (self.experts * self.temperature)
 
     @property
@@ -155,7 +163,8 @@ class Question(Message):
         """
         vectors = 2 * max(self.experts, members) if self.central else self.experts
         size = {"length": self.entries(positions), "bits": terms.bits, "members": members, "vectors": vectors}
-        bound = {Sends.WEIGHTED: math.exp(self.weight_bound), Sends.RATIOS: self.clip}.get(self.sends, 1.0)
+        ratio = self.clip * (1 + abs(self.lean))
+        bound = {Sends.WEIGHTED: math.exp(self.weight_bound), Sends.RATIOS: ratio}.get(self.sends, 1.0)
         if self.noise_multiplier is None:
             code = sized(coordinate=bound, **size)
             if self.sends is Sends.MIXED and code.scale < 2 * (self.named + 1):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ BOUND = 2.0  # B: a weight is within exp(-B) and exp(B)
 BOUNDS = (0.5, 1.0, 3.0, 20.0)  # for comparison
 DECAYS = (0.5, 0.65, 0.8, 0.9, 0.95, 1.0)
 CLIPS = (0.25, 0.5, 1.0, 2.0, 4.0)
+LEANS = (0.0, 0.5)
 TEMPERATURES = (0.9, 1.0, 1.15, 1.3)
 ORGANISATION = ((8.0, 16), (8.0, 256), (2.0, 64))  # epsilon, tokens
 # alpha, share that takes part; whose accounting: see `Peer`
@@ -117,15 +119,15 @@ def shards(bench: Bench, found: Found) -> None:
 def _sampled(tune: Judged, test: Judged, a: float) -> float:
     """Return the perplexity where a symbol is sampled from a product of clipped ratios, each pushing at most by a.
 
-    The clip and the temperature are chosen; the strength follows from the budget.
+    The clip, its lean and the temperature are chosen; the strength follows from the budget.
     """
-    found: list[tuple[float, float, float]] = []
-    for clip in CLIPS:
-        total = rules.clipped(tune, clip)
+    found: list[tuple[float, float, float, float]] = []
+    for clip, lean in product(CLIPS, LEANS):
+        total = rules.clipped(tune, clip, lean)
         for tau in TEMPERATURES:
-            found.append((perplexity(rules.product(tune, total, a * tau / clip, tau)), clip, tau))
-    _, clip, tau = min(found)
-    return perplexity(rules.product(test, rules.clipped(test, clip), a * tau / clip, tau))
+            found.append((perplexity(rules.product(tune, total, a * tau / clip, tau)), clip, lean, tau))
+    _, clip, lean, tau = min(found)
+    return perplexity(rules.product(test, rules.clipped(test, clip, lean), a * tau / clip, tau))
 
 
 def _pmixed(tune: Judged, test: Judged, found: Found, seed: int) -> float:

@@ -30,7 +30,7 @@ from simulations.benches.logits_private import Unit, push
 from simulations.benches.logits_rules import perplexity
 
 POSITIONS = 4  # T: the symbols of one round trip at most
-CLIP = 2.0
+CLIP, LEAN = 2.0, 0.5
 
 
 def real(bench: Bench, found: Found) -> None:
@@ -105,7 +105,7 @@ def _matching(bench: Bench, base: Base, shards: dict[str, list[Base]], folder: P
     strength = push(8.0, 256, Unit.RECORD) * experts / CLIP
     asked = question(
         base, Sends.RATIOS, block=POSITIONS, most=bench.lab.size.answer, experts=experts, clip=CLIP,
-        strength=strength, central=True,
+        lean=LEAN, strength=strength, central=True,
     )  # fmt: skip
     found.values["tokens a trip dp"] = rate(bench, base, shards, folder, "private_predict", asked)
 

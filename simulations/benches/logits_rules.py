@@ -107,11 +107,14 @@ def mean_logit(judged: Judged, with_public: bool) -> Reals:
     return normalised(total / np.float32(len(judged.models) + with_public), judged.rows)
 
 
-def clipped(judged: Judged, clip: float) -> Logs:
-    """Return the sum over models of log p - log p0, each entry within the clip: (windows, length - 1, V)."""
+def clipped(judged: Judged, clip: float, lean: float = 0.0) -> Logs:
+    """Return the sum over models of log p - log p0: (windows, length - 1, V).
+
+    Each entry is from (lean - 1) clip to (lean + 1) clip.
+    """
     total = np.zeros_like(judged.public)
     for model in judged.models:
-        total += np.clip(model - judged.public, -clip, clip)
+        total += np.clip(model - judged.public, (lean - 1) * clip, (lean + 1) * clip)
     return total
 
 

@@ -39,14 +39,15 @@ def apart(p: np.ndarray, q: np.ndarray, order: float) -> float:
     return max(math.log(float(way)) / (order - 1) for way in ways)
 
 
+@pytest.mark.parametrize("lean", [0.0, 0.6])
 @pytest.mark.parametrize("bits", [16, 24, 32])
-def test_a_member_that_adds_garbage_makes_a_record_decide_no_more_than_is_charged(bits):
+def test_a_member_that_adds_garbage_makes_a_record_decide_no_more_than_is_charged(bits, lean):
     """It adds what brings the others' sum to the place where words wrap, or anywhere else."""
-    asked = question(**RATIOS | {"clip": 1.0}, experts=4, central=True)
+    asked = question(**RATIOS | {"clip": 1.0, "lean": lean}, experts=4, central=True)
     spec = asked.spec(replace(PLAIN, bits=bits), 4, 1)
     record = sampled(asked, 1, spec)
     rest = np.random.default_rng(3).uniform(-1, 1, (2, 6))
-    without, with_it = (np.array([s, -s, s, s, -s, 0.3]) for s in (1.0, -1.0))
+    without, with_it = (lean + np.array([s, -s, s, s, -s, 0.3]) for s in (1.0, -1.0))
 
     def drawn_from(own: np.ndarray, garbage: int) -> np.ndarray:
         words = sum(spec.encode(v).astype(np.int64) for v in (own, *rest)) + garbage
@@ -59,9 +60,9 @@ def test_a_member_that_adds_garbage_makes_a_record_decide_no_more_than_is_charge
 
 
 def test_what_honest_experts_add_is_sampled_from_as_it_is(tmp_path):
-    for asked in (question(**RATIOS, experts=4, central=True), MIXED):
+    for asked in (*(question(**RATIOS, lean=x, experts=4, central=True) for x in (0.0, -0.6)), MIXED):
         spec = asked.spec(PLAIN, 4, 1)
-        bound = asked.experts * (asked.clip if asked.sends is Sends.RATIOS else 1.0)
+        bound = asked.experts * (asked.clip * (1 + abs(asked.lean)) if asked.sends is Sends.RATIOS else 1.0)
         most = np.full(spec.length, bound)
         assert np.array_equal(folded(asked, spec, most), most)
         assert np.array_equal(folded(asked, spec, -most), -most)

@@ -141,15 +141,25 @@ def test_positions_that_are_noised_together_cost_as_much_as_one_by_one(positions
     st.lists(st.tuples(st.floats(-9, 0), st.floats(-1, 1), st.floats(-1, 1)), min_size=2, max_size=8),
     st.sampled_from([1.5, 2.0, 8.0, 32.0]),
     st.integers(1, 4),
+    st.sampled_from([0.0, 0.6, -1.0, 1.0]),
+    st.integers(0, 1),
 )
-def test_one_sampled_symbol_costs_no_more_than_is_charged_for_it(rows, order, shards):
-    """Exact divergences of the sampled distribution, for the worst that one shard (or all of a member's) can do."""
+def test_one_sampled_symbol_costs_no_more_than_is_charged_for_it(rows, order, shards, lean, outside):
+    """Exact divergences of the sampled distribution, for the worst that one shard (or all of a member's) can do.
+
+    With a symbol outside of the sum, or without.
+    """
     clip, experts, strength, temperature = 1.0, 4, 1.6, 0.8
     public, before, after = (np.array(c) for c in zip(*rows, strict=True))
     asked = question(
-        **RATIOS | {"clip": clip}, experts=experts, strength=strength, temperature=temperature, central=True
+        **RATIOS | {"clip": clip, "lean": lean},
+        experts=experts,
+        strength=strength,
+        temperature=temperature,
+        central=True,
     )
-    where = np.arange(len(rows))[None]
+    where = np.arange(len(rows) - outside)[None]
+    before, after = ((lean + v)[: where.size] for v in (before, after))  # from (lean - 1) clip to (lean + 1) clip
     asked = replace(asked, symbols=len(rows))
 
     def said_by(total):
@@ -159,10 +169,10 @@ def test_one_sampled_symbol_costs_no_more_than_is_charged_for_it(rows, order, sh
         return math.log(float(np.sum(p**order * q ** (1 - order)))) / (order - 1)
 
     spec = asked.spec(PLAIN, 3, 1)
-    one, other = said_by(np.clip(before, -clip, clip)), said_by(np.clip(after, -clip, clip))
+    one, other = said_by(before), said_by(after)
     record = sampled(asked, shards, spec)
     assert max(divergence(one, other), divergence(other, one)) <= order * record.rho + 1e-12
-    there, gone = said_by(shards * np.clip(before, -clip, clip)), said_by(np.zeros(len(rows)))
+    there, gone = said_by(shards * before), said_by(np.zeros(where.size))
     member = sampled(replace(asked, unit=Unit.MEMBER), shards, spec)
     assert max(divergence(there, gone), divergence(gone, there)) <= order * member.rho + 1e-12
 

@@ -25,7 +25,7 @@ RATIOS = {"sends": Sends.RATIOS, "clip": 2.0}
 COLLABORATIONS = {
     "mixture": question(decay=0.8),
     "product": question(**RATIOS, strength=1.7, temperature=0.7),
-    "contrast": question(**RATIOS, strength=2.5, plausible=0.3),
+    "contrast": question(**RATIOS, lean=0.5, strength=2.5, plausible=0.3),
 }
 
 
@@ -54,7 +54,7 @@ def naive(name: str, asked: Question, models, text=TEXT) -> np.ndarray:
             found.append(q / (1 + sum(weights)))
             continue
         d = [asked.grain * np.rint((np.log(p) - np.log(p0)) / asked.grain) for p in each]
-        d = sum(np.clip(x, -asked.clip, asked.clip) for x in d) / asked.experts
+        d = sum(np.clip(x, (asked.lean - 1) * asked.clip, (asked.lean + 1) * asked.clip) for x in d) / asked.experts
         q = (p0 * np.exp(asked.strength * d)) ** (1 / asked.temperature)
         if name == "contrast":
             e = p0 * np.exp(d)
@@ -78,8 +78,8 @@ def test_one_block_or_many_say_the_same_of_every_position(name, tmp_path):
     there = village(tmp_path, 3)
     sums = []
     for number, block in enumerate((1, 2, 9)):
-        asked = question(**{f: getattr(COLLABORATIONS[name], f) for f in ("sends", "clip", "strength", "plausible")},
-                         decay=0.8, block=block)  # fmt: skip
+        same = {f: getattr(COLLABORATIONS[name], f) for f in ("sends", "clip", "lean", "strength", "plausible")}
+        asked = question(**same, decay=0.8, block=block)
         sums.append(there.run(reading(asked), session=f"{number:04x}", collaboration=name).sums)
     assert np.array_equal(sums[0], sums[1])
     assert np.array_equal(sums[0], sums[2])
@@ -157,7 +157,7 @@ def test_a_model_that_finds_a_symbol_impossible_adds_a_bounded_number(tmp_path):
     for number, name in enumerate(COLLABORATIONS):
         asked = COLLABORATIONS[name]
         done = there.run(reading(asked), session=f"{number:04x}", collaboration=name)
-        bound = 3 * (asked.clip if asked.sends is Sends.RATIOS else math.exp(asked.weight_bound))
+        bound = 3 * (asked.clip * (1 + asked.lean) if asked.sends is Sends.RATIOS else math.exp(asked.weight_bound))
         assert np.abs(done.sums).max() <= bound + 1e-3
 
 
@@ -218,6 +218,8 @@ def test_a_reading_that_was_not_planned_to_its_end_does_not_begin(changes, tmp_p
         ({"weight_bound": math.nan}, "weight_bound"),
         ({"decay": 1.1}, "decay"),
         ({"clip": 0.0}, "clip"),
+        ({"lean": 1.1}, "lean"),
+        ({"lean": 0.5, "sends": Sends.RATIOS, "noise_multiplier": 8.0}, "lean"),
         ({"grain": -0.1}, "grain"),
         ({"clip": 1.0, "grain": 1.1}, "grain"),
         ({"temperature": math.inf}, "temperature"),
