@@ -183,10 +183,10 @@ def approve(
 def train(
     home: Home,
     name: Annotated[str, typer.Argument(help="What to call the adapter: it is kept in HOME/adapters/NAME.")],
-    plan: Annotated[Path, typer.Option(help="The training: seed, [lora], [training] and [privacy], as in a run.")],
+    plan: Annotated[Path, typer.Option(help=r"The training, as in a run: seed, \[lora], \[training], \[privacy].")],
     shards: Annotated[int | None, typer.Option(min=1, help="One for each disjoint shard of the records.")] = None,
     no_noise: Annotated[
-        bool, typer.Option("--no-noise", help="Leave [privacy] out: no guarantee, no charge.")
+        bool, typer.Option("--no-noise", help=r"Leave \[privacy] out: no guarantee, no charge.")
     ] = False,
 ) -> None:
     """Train an adapter here by DP-SGD and keep it here, for merges and as an expert: charged now, and never again.

@@ -17,6 +17,8 @@ _EXPECTED: Mapping[type, str] = {
     list: "an array",
     str: "a string",
     int: "a whole number",
+    float: "a number",
+    bool: "true or false",
     date: "a date without a time and without quotes, as in 2030-12-31",
     datetime: "a date and time with its offset, as in 2030-12-31T18:00:00Z",
 }

@@ -14,6 +14,7 @@ from privacy.config import ConfigError
 from server.cli import app as coordinator_app
 from simulations.counting_cli import evolve, keyphrases, label
 from simulations.explaining import errors as _errors
+from simulations.helping import with_arguments
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +28,12 @@ for _command in (redact, evolve, keyphrases, label):
 
 ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file (TOML).")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
+
+
+_MEASURED = (
+    "What to measure: dp-training, engine, evolve, ledger, logits, real-size, redaction, secure-sum, stream, text"
+    " or weights."
+)
 
 
 class Engine(StrEnum):
@@ -267,11 +274,16 @@ def report(
 
 @app.command()
 def scenarios(
-    name: Annotated[str, typer.Argument(help="A set of experiments: weights, or a folder of experiment files.")],
+    name: Annotated[
+        str, typer.Argument(help="A set of experiments: weights or logits, or a folder of experiment files.")
+    ],
     out: Annotated[Path, typer.Option(help="A new folder for the reports.")],
     html: Annotated[Path | None, typer.Option(help="Write the page of all to this file.")] = None,
 ) -> None:
-    """Simulate a set of experiments on the same silos, and put them side by side."""
+    """Simulate a set of experiments on the same silos, and put them side by side.
+
+    The shipped sets take an hour and more. What has its report in --out already is not done again.
+    """
     with _errors():
         from rich.console import Console
 
@@ -306,7 +318,7 @@ def doctor() -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure.")],
+    name: Annotated[str, typer.Argument(help=_MEASURED)],
     json_file: JsonFile = None,
     corpora: Annotated[Path | None, typer.Option(help="logits: a folder of text for each silo.")] = None,
     work: Annotated[
@@ -315,7 +327,11 @@ def bench(
     data: Annotated[Path | None, typer.Option(help="redaction: a folder with redaction/ and ner/.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="redaction: JSON Lines with text and units.")] = None,
 ) -> None:
-    """Measure this state beside a peer, in one run."""
+    """Measure this state beside a peer, in one run.
+
+    Most take some minutes on two cores, weights a quarter of an hour, logits and text half an hour and more.
+    Some peers come with the extra `bench`, as `make bench` installs it.
+    """
     with _errors():
         from privacy.config import nearest
         from simulations import bench as benches
@@ -343,7 +359,7 @@ def bench(
 
 def main() -> None:
     """Run `parley`."""
-    app()
+    with_arguments(typer.main.get_command(app))()
 
 
 if __name__ == "__main__":

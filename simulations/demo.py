@@ -29,6 +29,7 @@ from simulations.experiment import Experiment, load_experiment
 from simulations.judging import notes_on, require_rows
 from simulations.ordering import collect, order_for, watch
 from simulations.report import Comparison, RoundResult, show, write_json, write_page
+from simulations.shape import require_readable
 from simulations.texts import MemberText, lay_out, training
 from simulations.yardsticks import Job, judged, yardsticks
 
@@ -58,6 +59,7 @@ def demo(file: Path, folder: Path, console: Console, json_file: Path | None = No
     console.print(f"[bold]{experiment.name}[/]: laying out {len(experiment.members)} silos of text in {folder}")
     texts = lay_out(experiment, file, folder / "data")
     base = load_base(experiment.model_path)
+    require_readable(experiment, file, base)
     require_rows(experiment, file, texts, base.tokenizer)
     experiment, declared = complete(experiment, training(texts), base), declared_of(training(texts), base)
     orders = run_of(experiment).orders(experiment, base, declared)

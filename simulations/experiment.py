@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client.documents import CONTENT, Content
+from client.training.optimisers import OPTIMISERS
 from privacy.config import ConfigError, read_config
 from privacy.units import Level, Unit
 from protocols.catalog import CATALOG
@@ -67,6 +68,10 @@ class SecureSumTable:
     mode: Mode | None = None
     largest: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.largest is not None and not self.largest > 0:
+            raise ValueError("largest: expected a number above 0")
+
     def terms(self, members: int) -> Terms:
         """Return the terms for so many members. Raises: ValueError."""
         return Terms(self.mode or mode_for(members, self.colluding), self.smallest_crowd, self.colluding, self.bits)
@@ -87,6 +92,11 @@ class LoraTable:
     alpha: float
     targets: tuple[str, ...]
     half: Half = Half.B
+
+    def __post_init__(self) -> None:
+        _require_above_0(self, "rank", "alpha")
+        if not self.targets:
+            raise ValueError("targets: expected at least one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +119,11 @@ class TrainingTable:
     target_quantile: float | None = None
     objective: Objective = Objective.TEXT
     beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require_above_0(self, "steps", "batch_size", "learning_rate", "clipping_norm", "beta")
+        if self.optimizer not in OPTIMISERS:
+            raise ValueError(f"optimizer: expected one of {', '.join(OPTIMISERS)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +207,13 @@ class Experiment:
         if not names or len(set(names)) < len(names):
             raise ValueError("members: expected at least one, each with a name of its own")
         if self.collaboration.quorum > len(names):
-            raise ValueError(f"quorum: expected at most {len(names)}, the number of members")
+            raise ValueError(f"collaboration.quorum: expected at most {len(names)}, the number of members")
         if not self.collaboration.unsafe_plain_sum and self.secure_sum.smallest_crowd > len(names):
             raise ValueError(f"secure_sum.smallest_crowd: expected at most {len(names)}, the number of members")
-        self.secure_sum.terms(len(names))
+        try:
+            self.secure_sum.terms(len(names))
+        except ValueError as wrong:
+            raise ValueError(f"secure_sum.{wrong}") from None
 
     @property
     def model_path(self) -> str:
@@ -261,6 +279,13 @@ class Experiment:
         """Return the recipe for a model and an adapter that are not known yet: to see what it asks of a home."""
         turns = self.lora.half is not Half.B
         return self.recipe("", "", 1 + turns, 1.0 if self.noise_in_the_sum else None, int(turns))
+
+
+def _require_above_0(table: LoraTable | TrainingTable, *keys: str) -> None:
+    """Refuse what is zero or less, by its key. Raises: ValueError."""
+    for key in keys:
+        if not getattr(table, key) > 0:
+            raise ValueError(f"{key}: expected a number above 0")
 
 
 def load_experiment(file: Path) -> Experiment:

@@ -17,6 +17,7 @@ from simulations.collaborations.run import Plan
 from simulations.experiment import load_experiment
 from simulations.judging import require_rows
 from simulations.plan import FLOWER_ROUND_S, make_plan
+from simulations.shape import require_readable
 from simulations.texts import lay_out, training
 
 
@@ -24,6 +25,7 @@ def plan_file(file: Path, console: Console, json_file: Path | None) -> Plan:
     """Plan the experiment in `file`, print it, and write it as JSON if asked. Raises: ConfigError."""
     experiment = load_experiment(file)
     base = load_base(experiment.model_path)
+    require_readable(experiment, file, base)
     with tempfile.TemporaryDirectory() as folder:
         laid = lay_out(experiment, file, Path(folder))
         require_rows(experiment, file, laid, base.tokenizer)

@@ -16,6 +16,7 @@ from simulations.artifact import save_adapter
 from simulations.collaborations import run_of
 from simulations.experiment import load_experiment
 from simulations.ordering import collect, order_for, watch
+from simulations.shape import require_readable
 
 
 def run_file(file: Path, coordinator: Path, out: Path, console: Console) -> None:
@@ -27,6 +28,7 @@ def run_file(file: Path, coordinator: Path, out: Path, console: Console) -> None
     if out.exists() and any(out.iterdir()):
         raise ConfigError(out, "--out", "expected a new folder")
     base = load_base(experiment.model_path)
+    require_readable(experiment, file, base)
     client = Client(Folder.open(coordinator))
     run = client.submit(order_for(experiment, base))
     console.print(f"run {run}")

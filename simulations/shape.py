@@ -1,13 +1,15 @@
 """Say which vector an experiment trains, and put one that it came to into the model."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client.adapter import Layout
-from client.model import Adapted, Base, layout_of
+from client.model import Adapted, Base, layout_of, longest
 from client.training.whole import Whole
+from privacy.config import ConfigError
 from protocols.weights.recipe import Half, Objective
 from simulations.experiment import Experiment
 from simulations.tables import What
@@ -16,6 +18,13 @@ from simulations.tables import What
 def is_whole(experiment: Experiment) -> bool:
     """Return whether all parameters are trained, and no adapter."""
     return experiment.collaboration.name == "pretrain" and experiment.pretrain.what is What.FULL
+
+
+def require_readable(experiment: Experiment, file: Path, base: Base) -> None:
+    """Refuse records that the base model cannot read: every home would, in silence. Raises: ConfigError."""
+    if not 2 <= experiment.training.record_tokens <= longest(base):
+        said = f"expected 2 to {longest(base)}, the most that the base model reads at once"
+        raise ConfigError(file, "training.record_tokens", said)
 
 
 def record_of(objective: Objective, record_tokens: int) -> str:

@@ -21,6 +21,7 @@ from simulations.engine import complete, run_in_process, settle
 from simulations.experiment import Experiment, load_experiment
 from simulations.judging import notes_on, require_rows
 from simulations.report import Comparison, show, write_json, write_page
+from simulations.shape import require_readable
 from simulations.texts import lay_out, training
 from simulations.thinking import think
 from simulations.village import Village
@@ -45,6 +46,7 @@ def simulate_file(
     if out is not None and out.exists() and any(out.iterdir()):
         raise ConfigError(out, "--out", "expected a new folder")
     base = load_base(experiment.model_path)
+    require_readable(experiment, file, base)
     with tempfile.TemporaryDirectory(prefix="parley-") as scratch:
         texts = lay_out(experiment, file, Path(scratch) / "data")
         require_rows(experiment, file, texts, base.tokenizer)

@@ -48,7 +48,7 @@ def test_a_good_policy_is_read(tmp_path):
     [
         ("epsilon = 8", "epsilom = 8", ["budget.epsilom", "unknown key", "nearest known: epsilon"]),
         ("epsilon = 8", "", ["budget.epsilon", "missing"]),
-        ("epsilon = 8", 'epsilon = "8"', ["budget.epsilon", "expected float"]),
+        ("epsilon = 8", 'epsilon = "8"', ["budget.epsilon", "expected a number"]),
         ("epsilon = 8", "epsilon = -1", ["budget", "epsilon: expected"]),
         ("epsilon = 8", "epsilon = inf", ["budget.epsilon", "finite"]),
         ("delta = 1e-5", "delta = 0.5", ["budget", "delta: expected"]),
@@ -58,7 +58,7 @@ def test_a_good_policy_is_read(tmp_path):
         ("smallest_crowd = 3", "smallest_crowd = 0", ["allow[0]", "smallest_crowd: expected at least 1"]),
         ("smallest_crowd = 3", "colluding = -1", ["allow[0]", "colluding: expected at least 0"]),
         ("smallest_crowd = 3", "attempts = 0", ["allow[0]", "attempts: expected at least 1"]),
-        ("smallest_crowd = 3", "unsafe_plain_sum = 1", ["allow[0].unsafe_plain_sum", "expected bool"]),
+        ("smallest_crowd = 3", "unsafe_plain_sum = 1", ["allow[0].unsafe_plain_sum", "expected true or false"]),
         ("smallest_crowd = 3", "unsafe_plain = true", ["unknown key", "nearest known: unsafe_plain_sum"]),
         ("smallest_crowd = 3", "releases_per_day = 0", ["releases_per_day: expected at least 1"]),
         ("smallest_crowd = 3", "bytes_per_day = 0", ["bytes_per_day: expected at least 1"]),

@@ -1,16 +1,24 @@
 """The commands do what they say, and a mistake is one line and exit status 2."""
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import click
 import pytest
+from typer.core import TyperArgument
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from client.model import load_base
+from simulations import bench
 from simulations.cli import app
 from simulations.demo import _make_room
 from simulations.doctor import examine
+from simulations.helping import with_arguments
+from simulations.scenarios import HERE
 
 
 def parley(*arguments: str):
@@ -102,3 +110,51 @@ def test_the_doctor_finds_a_folder_that_shadows_one_of_ours(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "good=False" in done.stdout
     assert "privacy" in done.stdout
+
+
+def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every command of the tree with the words that call it."""
+    if not isinstance(command, click.Group):
+        yield words, command
+        return
+    for name, part in command.commands.items():
+        yield from commands(part, (*words, name))
+
+
+def plain(text: str) -> str:
+    """Return the letters of a help as they are read, without the frame and the breaks of its table."""
+    return re.sub(r"[\s│]+", "", text)
+
+
+def test_the_help_of_every_command_says_of_each_argument_and_option_what_it_is():
+    parley = with_arguments(get_command(app))
+    silent, lost = [], []
+    for words, command in commands(parley):
+        shown = plain(click.testing.CliRunner().invoke(parley, [*words, "--help"], env={"COLUMNS": "300"}).output)
+        for parameter in command.params:
+            said = getattr(parameter, "help", None)
+            if not said and isinstance(parameter, TyperArgument):
+                silent.append((*words, parameter.name))
+            elif said and plain(said.replace("\\[", "[")) not in shown:
+                lost.append((*words, parameter.name))
+    assert (silent, lost) == ([], [])
+
+
+def test_the_help_names_every_benchmark_and_every_set_of_experiments():
+    told = {words[0]: {p.name: p.help for p in c.params if isinstance(p, TyperArgument)}
+            for words, c in commands(with_arguments(get_command(app))) if len(words) == 1}  # fmt: skip
+    assert all(name in told["bench"]["name"] for name in bench.BENCHES)
+    sets = [p.name for p in HERE.iterdir() if any(p.glob("*.toml"))]
+    assert len(sets) >= 2
+    assert all(name in told["scenarios"]["name"] for name in sets)
+
+
+@pytest.mark.parametrize("arguments", [("plan",), ("simulate", "--no-compare")])
+def test_records_that_the_base_model_cannot_read_are_refused_by_key_before_anything_is_run(
+    arguments, experiment_file
+):
+    text = experiment_file.read_text().replace("record_tokens = 16", "record_tokens = 4096", 1)
+    experiment_file.write_text(text)
+    done = parley(arguments[0], str(experiment_file), *arguments[1:])
+    assert done.exit_code == 2
+    assert re.search(r"experiment.toml: training.record_tokens: expected 2 to \d+, the most", done.stderr)

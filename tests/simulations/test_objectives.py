@@ -172,7 +172,7 @@ def test_rows_come_to_a_home_as_they_were(experiment_file, tmp_path):
         ('"preference"\nbeta', '"answers"\nbeta', "members.ash.content", "expected chat"),
         ('"average"', '"merge"', "training.objective", "expected text: merge trains for nothing else"),
         ('"average"', '"pretrain"', "training.objective", "expected text"),
-        ("beta = 0.1", "beta = 0.0", "training", "not positive"),
+        ("beta = 0.1", "beta = 0.0", "training", "beta: expected a number above 0"),
         ('group_column = "user"', 'group_column = ""', "members", "group_column"),
     ],
 )
