@@ -93,6 +93,11 @@ def assumed(unit: Unit, record_tokens: int) -> tuple[str, ...]:
     return _ASSUMED_OF_MEMBERS if unit is Unit.MEMBER else (of_a_record, *_ASSUMED_OF_RECORDS)
 
 
+NOISE_OF_OTHERS = (
+    "in each sum as many honest members as the policy counts on (smallest_crowd less colluding) add their noise,"
+    " and tell nobody what it was"
+)
+"""What an epsilon rests on where only the members' sum has the noise in full."""
 _ASSUMED_OF_RECORDS = (
     "the declared number of records is public",
     "records are sampled independently (Poisson)",
@@ -106,6 +111,5 @@ _ASSUMED_OF_GROUPS = (
 )
 _ASSUMED_OF_MEMBERS = (
     "this member's vector is there, or all zeros with its noise",
-    "in each sum as many honest members as the policy counts on (smallest_crowd less colluding) add their noise,"
-    " and tell nobody what it was",
+    NOISE_OF_OTHERS,
 )

@@ -2,11 +2,11 @@
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from privacy.accounting.accountant import NAME, Cost
 from privacy.books.accounts import Account, Held, Whose, cost_at, find, fresh, total_of
-from privacy.units import Guarantee, Level, assumed
+from privacy.units import NOISE_OF_OTHERS, Guarantee, Level, assumed
 
 _SHARES = (
     "SELECT partner, level, collaboration, nats, extra, charges, disclosures, bytes, epsilon, last_event FROM shares"
@@ -15,6 +15,10 @@ _SHARES = (
 _DERIVED = (
     "SELECT s.partner, s.level, s.collaboration, count(*) FROM entries e JOIN shares s ON s.id = e.share"
     " WHERE e.kind IN ('derived', 'continued') AND e.slot = 'answer' AND s.account = ? GROUP BY s.id"
+)
+_WITH_OTHERS = (  # events that count the honest members say so, and no other does
+    "SELECT 1 FROM shares WHERE (account = ?1 OR account IN (SELECT other FROM joined WHERE account = ?1))"
+    " AND instr(last_event, '\"honest\"') > 0"
 )
 Caps = Mapping[Whose, float | None]
 """Bound each share's epsilon; None does not."""
@@ -76,10 +80,12 @@ def statement(db: sqlite3.Connection, account: Account, caps: Caps | None = None
     """Return the account's statement, by the filter's own sum.
 
     `caps` say what bounds each share now; whoever is not in them may get nothing. Without them it is what bounded it
-    at its last release.
+    at its last release. What was spent rests on other members, too, where the last charge of any share does.
     """
     held = find(db, account.dataset, account.budget) or fresh(account.dataset, account.budget)
     spent = guarantee(account, held, held.total)
+    if NOISE_OF_OTHERS not in spent.assumptions and db.execute(_WITH_OTHERS, (held.id,)).fetchone():
+        spent = replace(spent, assumptions=(*spent.assumptions, NOISE_OF_OTHERS))
     shares = tuple(_share(held, caps, *row) for row in db.execute(_SHARES, (held.id,)).fetchall())
     return Statement(account.dataset, spent, held.epsilon, held.charges, held.disclosures, shares)
 

@@ -236,8 +236,12 @@ def _answer(recipe: Recipe, terms: Terms | None, members: int) -> Message:
 def best_orders(recipe: Recipe, declared: Mapping[str, Declared]) -> tuple[float, ...]:
     """Return the best order. It must be fixed before the first release; a plan fixes it best.
 
-    Without noise there is none to choose.
+    Without noise there is none to choose. Raises: ConfigError for a batch larger than a member's data.
     """
+    for name, size in declared.items():
+        if recipe.batch_size > units_of(recipe, size):
+            said = f"expected at most {units_of(recipe, size)}, the {UNITS[recipe.unit]} that {name} declares"
+            raise ConfigError("experiment", "training.batch_size", said)
     if recipe.epsilon is None:
         return ()
     if recipe.noise_multiplier is not None:

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from dp_accounting import GaussianDpEvent, NonPrivateDpEvent, SelfComposedDpEvent
 
+from privacy.accounting.events import SampledSumDpEvent
 from privacy.ledger import Account, Ledger
 from privacy.limits import NO_LIMITS
 from privacy.occasion import Occasion
 from privacy.policy import Budget
 from privacy.refusal import BudgetExceeded, LedgerUnavailable, Refused
-from privacy.units import Level, Relation, Unit
+from privacy.units import NOISE_OF_OTHERS, Level, Relation, Unit
 
 BUDGET = Budget(epsilon=4.0, delta=1e-5)
 ACCOUNT = Account("data", BUDGET)
@@ -45,6 +46,21 @@ def test_the_same_release_is_charged_once_however_often_it_is_asked(ledger):
     spent = ledger.statement(ACCOUNT).spent.epsilon
     assert ledger.charge(ACCOUNT, EVENT, occasion(0)) == first
     assert ledger.statement(ACCOUNT).spent.epsilon == spent
+
+
+@pytest.mark.parametrize(
+    ("event", "rests"),
+    [
+        (EVENT, False),
+        (SampledSumDpEvent(0.1, 1.0, 8.0, 2, 10), True),
+        (SelfComposedDpEvent(SampledSumDpEvent(0.1, 1.0, 8.0, 2, 10), 3), True),
+    ],
+)
+def test_an_epsilon_that_rests_on_others_noise_says_so_whatever_the_unit(ledger, event, rests):
+    assert NOISE_OF_OTHERS not in ledger.statement(ACCOUNT).spent.assumptions  # nothing was charged
+    ledger.charge(ACCOUNT, event, occasion(0))
+    assert (NOISE_OF_OTHERS in ledger.statement(ACCOUNT).spent.assumptions) is rests
+    assert NOISE_OF_OTHERS not in ledger.statement(Account("other data", BUDGET)).spent.assumptions
 
 
 def test_the_same_letter_charged_for_less_noise_is_refused(ledger):
@@ -160,6 +176,7 @@ import resource, signal, sys
 sys.path.insert(0, {str(tmp_path)!r})
 from pathlib import Path
 from dp_accounting import GaussianDpEvent
+from privacy.accounting.events import SampledSumDpEvent
 from privacy.ledger import Account, Ledger
 from privacy.occasion import Occasion
 from privacy.policy import Budget

@@ -11,6 +11,7 @@ from simulations.engine import simulate
 from simulations.experiment import load_experiment
 from simulations.plan import make_plan
 from simulations.planning import as_json, plan_file, show
+from simulations.simulation import simulate_file
 from simulations.texts import lay_out, training
 
 
@@ -70,3 +71,17 @@ def test_a_plan_for_modules_that_the_model_lacks_names_them(experiment_file):
     experiment_file.write_text(experiment_file.read_text().replace('"v_proj"', '"v_porj"'))
     with pytest.raises(ConfigError, match=r"v_porj \(nearest known: v_proj\)"):
         plan_file(experiment_file, Console(), None)
+
+
+@pytest.mark.parametrize("noise", ["epsilon = 8.0", "unsafe_without_noise = true"])
+def test_a_batch_larger_than_a_members_data_is_refused_by_key_and_member(experiment_file, tmp_path, noise):
+    text = experiment_file.read_text().replace("batch_size = 4", "batch_size = 4000", 1)
+    experiment_file.write_text(text.replace("epsilon = 8.0", noise, 1))
+    with pytest.raises(
+        ConfigError, match=r"training.batch_size: expected at most \d+, the records that ash declares"
+    ):
+        plan_file(experiment_file, Console(quiet=True), None)
+    with pytest.raises(
+        ConfigError, match=r"training.batch_size: expected at most \d+, the records that ash declares"
+    ):
+        simulate_file(experiment_file, "in-process", None, False, None, Console(quiet=True))

@@ -12,7 +12,7 @@ from client.training.unit_gradients import Gradients
 from privacy.config import ConfigError
 from privacy.policy import Policy
 from privacy.refusal import Refused
-from privacy.units import Relation, Unit
+from privacy.units import NOISE_OF_OTHERS, Relation, Unit
 from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
 from protocols.faults import Abort, PeerError
@@ -136,6 +136,7 @@ def test_a_run_costs_everybody_what_the_plan_said_and_reaches_the_promise(scene,
     for statement in statements:
         assert (statement.charges, statement.disclosures) == (4, 0)
         assert statement.spent.unit is Unit.RECORD
+        assert NOISE_OF_OTHERS in statement.spent.assumptions
         assert statement.spent.epsilon == pytest.approx(plan.members[0].guarantee.epsilon, rel=1e-9)
         assert 7.9 < statement.spent.epsilon <= 8.0
     assert {m.rate for m in plan.members} == {12 / experiment.pooled.population}
