@@ -333,6 +333,7 @@ def test_no_letter_goes_in_by_the_operators_socket(daemon: Daemon) -> None:
     assert reply.status_code == 404
 
 
+@pytest.mark.slow
 def test_a_full_disk_looks_like_a_refusal_and_the_letter_is_answered_once_there_is_room(daemon: Daemon) -> None:
     letter = daemon.letter("good morning " * 10_000)
     daemon.stop()

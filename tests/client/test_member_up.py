@@ -12,7 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from client.cli import app
 from client.folder import Folder
 from client.init import Wishes, init
 from client.up import _daemon_environment
@@ -84,6 +87,11 @@ def _parley(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*PARLEY, *arguments], env=_environment(), capture_output=True, text=True, timeout=60, check=False
     )
+
+
+def _said(*arguments: str) -> Result:
+    """Run `parley member` in this process: for what ends by itself, and starts no other."""
+    return CliRunner().invoke(app, arguments)
 
 
 @pytest.mark.slow
@@ -183,8 +191,8 @@ def test_a_mistake_in_a_file_is_named_before_anything_is_started(
     text = (home / file).read_text()
     assert old in text
     (home / file).write_text(text.replace(old, new, 1))
-    done = _parley("up", str(home))
-    assert done.returncode == 2
+    done = _said("up", str(home))
+    assert done.exit_code == 2
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not list((home / "run").glob("*.pid"))
@@ -194,8 +202,8 @@ def test_a_road_that_was_moved_out_of_its_home_is_enough_for_the_supernode(home:
     moved = (home / "road").rename(tmp_path / "moved")
     text = (moved / "road.toml").read_text()
     (moved / "road.toml").write_text(text.replace("address", "adress"))
-    done = _parley("up", str(moved), "--only", "supernode")
-    assert (done.returncode, "road.toml: adress: unknown key (nearest known: address)" in done.stderr) == (2, True)
+    done = _said("up", str(moved), "--only", "supernode")
+    assert (done.exit_code, "road.toml: adress: unknown key (nearest known: address)" in done.stderr) == (2, True)
     (moved / "road.toml").write_text(text)
     running = Up(moved, "--only", "supernode")
     try:
@@ -206,7 +214,7 @@ def test_a_road_that_was_moved_out_of_its_home_is_enough_for_the_supernode(home:
     assert not list((moved / "run").glob("*.pid"))
 
 
-@pytest.mark.parametrize("gone", ["mailbox.db", "ledger.db"])
+@pytest.mark.parametrize("gone", [pytest.param("mailbox.db", marks=pytest.mark.slow), "ledger.db"])
 def test_a_home_whose_memory_of_what_left_is_gone_does_not_come_up(
     up: Callable[..., Up], home: Path, gone: str
 ) -> None:
@@ -219,15 +227,15 @@ def test_a_home_whose_memory_of_what_left_is_gone_does_not_come_up(
 
 
 def test_policy_and_ledger_are_shown_and_checked(home: Path) -> None:
-    shown = _parley("policy", str(home)).stdout
+    shown = _said("policy", str(home)).stdout
     assert "epsilon 8 at delta 1e-05, per record" in shown
     assert "average at level weights" in shown
-    ledger = json.loads(_parley("ledger", str(home), "--json").stdout)
+    ledger = json.loads(_said("ledger", str(home), "--json").stdout)
     assert (ledger["last"], ledger["lines"]) == ([], 0)
     assert ledger["accounts"][0]["epsilon"] == 0
     policy = Folder(home).policy
     policy.write_text(policy.read_text().replace("delta = 1e-5", "delta = 9e-3"))
-    assert "warning: delta is not below" in _parley("policy", str(home)).stdout
+    assert "warning: delta is not below" in _said("policy", str(home)).stdout
 
 
 def test_the_daemons_environment_holds_no_secret_of_the_operators_shell(monkeypatch: pytest.MonkeyPatch) -> None:

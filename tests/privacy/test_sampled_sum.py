@@ -114,11 +114,11 @@ def test_a_poisoned_batch_moves_the_sum_by_its_units_norms_and_no_more():
 def test_a_sample_is_poisson_with_the_declared_rate_and_its_size_does_not_leave():
     units, rate = Rows(rows(400)), 0.2
     share = SampledShare(units, code(noise=2.0, vectors=200), rate, 2)
-    lengths = {share.draw(SystemRandomness()).size for _ in range(600)}
+    lengths = {share.draw(SystemRandomness()).size for _ in range(200)}
     mean, variance = np.mean(units.asked), np.var(units.asked)
     assert lengths == {LENGTH}
-    assert abs(mean - 80) < 5 * math.sqrt(64 / 600)
-    assert abs(variance / 64 - 1) < 5 * math.sqrt(2 / 600)
+    assert abs(mean - 80) < 5 * math.sqrt(64 / 200)
+    assert abs(variance / 64 - 1) < 5 * math.sqrt(2 / 200)
 
 
 def test_an_empty_sample_still_has_its_noise():

@@ -82,10 +82,10 @@ def ran(file: Path, folder: Path) -> tuple[Experiment, dict[str, MemberText], np
 @pytest.mark.parametrize(
     ("objective", "unit", "collaboration"),
     [
-        ("text", "group", "average"),
+        pytest.param("text", "group", "average", marks=pytest.mark.slow),
         ("answers", "record", "average"),
-        ("answers", "group", "average"),
-        ("preference", "record", "average"),
+        pytest.param("answers", "group", "average", marks=pytest.mark.slow),
+        pytest.param("preference", "record", "average", marks=pytest.mark.slow),
         ("preference", "group", "average"),
         ("text", "group", "pooled"),
         ("preference", "record", "pooled"),
