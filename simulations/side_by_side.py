@@ -6,8 +6,9 @@ as in another run: where that promised no less, it is what collaboration must be
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
@@ -66,9 +67,19 @@ def verdicts(runs: Sequence[tuple[Path, Comparison]]) -> list[Verdict]:
     exp = math.exp
     found = [
         Verdict(r, exp(r.mixed_base), exp(r.best_alone), exp(r.mixed_together), exp(r.mixed_pooled), rival)
-        for r, rival in _with_rivals([run for _, run in runs])
+        for r, rival in _with_rivals(_told_apart(runs))
     ]
     return sorted(found, key=lambda v: v.together)
+
+
+def _told_apart(runs: Sequence[tuple[Path, Comparison]]) -> list[Comparison]:
+    """Return the runs, with its folder or file in the name of each that has the name of another."""
+    often = Counter(run.experiment for _, run in runs)
+    places = [file.parent if file.name == "report.json" else file for file, _ in runs]
+    return [
+        run if often[run.experiment] == 1 else replace(run, experiment=f"{run.experiment} ({place})")
+        for (_, run), place in zip(runs, places, strict=True)
+    ]
 
 
 def _with_rivals(runs: Sequence[Comparison]) -> list[tuple[Comparison, Comparison]]:
@@ -89,11 +100,17 @@ def _as_strict(other: Comparison, run: Comparison) -> bool:
 
 def show_side_by_side(found: Sequence[Verdict], console: Console) -> None:
     """Print the table, and a sentence for each run."""
-    table = Table(title="the same silos", caption="held-out text of all members: perplexity a token; lower is better")
+    caption = "held-out text of all members: perplexity a token; lower is better"
+    table = Table(title="the same silos", caption=caption, padding=0)
+    rows = [_row(v) for v in found]
     for i, heading in enumerate(_COLUMNS):
-        table.add_column(heading, justify="left" if i < 2 else "right")
-    for v in found:
-        table.add_row(*_row(v))
+        left = i < 2
+        whole = (
+            None if left else max(len(row[i]) for row in rows)
+        )  # names are folded where it is narrow, no figure is
+        table.add_column(heading, justify="left" if left else "right", overflow="fold", min_width=whole)
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
     for line in _lines(found):
         console.print(line, style="dim", highlight=False, markup=False)

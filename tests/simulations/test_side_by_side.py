@@ -62,6 +62,23 @@ def test_a_member_alone_that_trained_better_in_another_run_of_the_same_promise_i
     assert "does not help: ash alone, trained as in merge, is better" in plain.sentence
 
 
+def test_runs_of_one_name_are_told_apart_by_their_files_and_no_figure_is_cut_where_it_is_narrow():
+    same, other = run("hospitals", 1.40), replace(run("hospitals", 1.35), collaboration="pooled")
+    verdict = verdicts([(Path("first/report.json"), same), (Path("second/report.json"), other)])
+    assert [v.sentence.split(":")[0] for v in verdict] == [
+        "hospitals (second)",
+        "hospitals (first)",
+    ]
+    console = Console(record=True, width=80)
+    show_side_by_side(verdict, console)
+    table = console.export_text()
+    for v in verdict:
+        for figure in (v.base, v.alone, v.together, v.pooled):
+            assert f"{figure:.4f}" in table
+    assert "…" not in table
+    assert max(map(len, table.splitlines())) <= 80
+
+
 def test_runs_on_other_text_members_or_models_are_not_compared():
     with pytest.raises(ConfigError, match="other members"):
         found(run("average", 1.4), run("pooled", 1.4, base=1.51))
