@@ -1,7 +1,9 @@
-"""Ask private models together: a prompt in, an answer out, symbol by symbol over a stream. `parley ask`.
+"""Ask private models together: prompts in, answers out, symbol by symbol over a stream. `parley ask`.
 
     open stream ──▶ is one open on which all are? else Flower's messages ask them to dial
     speak       ──▶ the public model here; sealed letters to the members, whose sums say what comes next
+
+Several prompts are one session, and strands of the same blocks: what it may cost is for all their answers together.
 
 Whoever runs the coordinator asks. Who also runs a member's home may ask at that home: the prompt leaves through its
 gate, and its own models are mixed in there (`client/asker.py`). A member cannot ask through somebody else's
@@ -19,7 +21,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -29,13 +31,14 @@ from client.experts.opening import Experts
 from client.experts.view import View
 from client.model import Base, load_base
 from privacy.config import ConfigError
+from privacy.units import Guarantee
 from protocols import stream
 from protocols.catalog import CATALOG
 from protocols.faults import PeerError
 from protocols.keys import PublicKey
 from protocols.logits.at_home import AtHome
 from protocols.logits.question import Alphabet
-from protocols.logits.speaking import Spoken, speak
+from protocols.logits.speaking import Spoken, Talk, speak_together
 from protocols.post import Outbox
 from protocols.session import MemberId, drive
 from server.control import Client
@@ -45,9 +48,10 @@ from server.road import StreamRoad
 from server.rounds import NAME
 from server.store import Store
 from simulations.experiment import SHIPPED, SHIPPED_MODEL
+from simulations.page import Page
 from simulations.speaker import PublicModel, expert_over
 from simulations.student import Wardrobe, student_in
-from simulations.wishes import Wishes, question_for
+from simulations.wishes import Wishes, promised, question_for
 
 DIAL_S, LASTS_S = 300.0, 3600.0
 
@@ -93,6 +97,37 @@ class Answer:
         return {"text": self.text, "stream": self.stream, "seconds": round(self.seconds, 3), **figures}
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Hold the answers to several prompts, in the prompts' order, and what all of them together promise, if any."""
+
+    answers: tuple[Answer, ...]
+    guarantee: Guarantee | None
+
+    @property
+    def lines(self) -> list[str]:
+        """Return what stands beside the answers."""
+        if self.guarantee is None:
+            return []
+        promise = self.guarantee
+        return [
+            f"all {len(self.answers)} answers together: {promise}",
+            f"assumed: {'; '.join(promise.assumptions)}",
+            f"not covered: {'; '.join(promise.not_covered)}",
+        ]
+
+    @property
+    def json(self) -> dict[str, object]:
+        """Return texts and figures, of one answer by itself."""
+        if len(self.answers) == 1:
+            return self.answers[0].json
+        whole, promise = ("stream", "seconds"), self.guarantee
+        shared = {key: self.answers[0].json[key] for key in whole}
+        each = [{key: said for key, said in a.json.items() if key not in whole} for a in self.answers]
+        plain = {} if promise is None else {"unit": promise.unit.value, "relation": promise.relation.value}
+        return shared | {"guarantee": None if promise is None else asdict(promise) | plain, "answers": each}
+
+
 def ask(
     client: Client,
     base: Base,
@@ -107,38 +142,84 @@ def ask(
     At a `home` its own models are mixed in, and `base` is its own. A `draft` is an adapter that guesses what follows.
     Raises: ConfigError, before anybody is asked; ControlError, TimeoutError; Abort, if too few answer.
     """
-    keys = keys_of(client, wishes)
-    with public_model(base, wishes, say, home, draft) as (public, experts):
-        question = question_for(base.digest, public.expert.symbols, wishes, len(keys))
-        symbols = _room(public, prompt, wishes.most)
+    (answer,) = ask_together(client, base, Page((prompt,), say), wishes, home, draft).answers
+    return answer
+
+
+def ask_together(
+    client: Client, base: Base, page: Page, wishes: Wishes, home: Asker | None = None, draft: Path | None = None
+) -> Answers:
+    """Answer all prompts of a page in one session, each as it would be by itself, and show the answers there.
+
+    Each may have `wishes.most` symbols; what is spent is for all of them together. A home lets each prompt go by
+    itself, through its gate. Raises: as `ask`; ConfigError names a prompt by its number.
+    """
+    keys, prompts = keys_of(client, wishes), page.prompts
+    with public_model(base, wishes, _say_nothing, home, draft) as (public, experts):
+        publics = [replace(public, say=partial(page.say, number)) for number in range(len(prompts))]
+        terms = partial(question_for, base.digest, public.expert.symbols, wishes, len(keys), answers=len(prompts))
+        question = terms()
+        symbols = [_room(public, prompt, wishes.most, name) for name, prompt in _named(prompts)]
         if home is not None and question.central:
             what = f"expected none: in {wishes.collaboration} a sample of the sum alone protects"
             raise ConfigError("parley ask", "--home", what)
-        stream_name, mixing = open_stream(client, tuple(keys), wishes.purpose), None
+        if home is not None:
+            terms(sum(len(each) - 1 for each in symbols))
+        stream_name, mixing = open_stream(client, tuple(keys), wishes.purpose), list[AtHome | None]()
         if home is not None and experts is not None:
-            symbols = _let_go(home, experts, public, prompt, wishes, tuple(keys))
-            question = question_for(base.digest, public.expert.symbols, wishes, len(keys), len(symbols) - 1)
-            mixing = AtHome(experts.own)
-        began, terms, name = time.monotonic(), wishes.terms, wishes.collaboration
+            symbols = [
+                _let_go(home, experts, speaker, name, prompt, wishes, tuple(keys))
+                for speaker, (name, prompt) in zip(publics, _named(prompts), strict=True)
+            ]
+            question = terms(sum(len(each) - 1 for each in symbols))
+            mixing = [AtHome(experts.own) for _ in prompts]
+        began, name, crowd = time.monotonic(), wishes.collaboration, wishes.smallest_crowd
+        ends = [_end_nothing if p.say is _say_nothing else partial(page.end, n) for n, p in enumerate(publics)]
+        mixed = mixing or [None] * len(prompts)
         with session(client, stream_name, keys, wishes) as outbox:
-            talk = speak(name, tuple(keys), question, terms, wishes.smallest_crowd, symbols, public, mixing)
+            talks = [Talk(*each) for each in zip(symbols, publics, mixed, ends, strict=True)]
+            talk = speak_together(name, tuple(keys), question, wishes.terms, crowd, talks)
             spoken = drive(talk, outbox, CATALOG[name].wire)
-        text = public.text if home is None else home.restored(public.text)
-        if public.say is _say_nothing:
-            say(text)
-        return Answer(text, spoken, stream_name, time.monotonic() - began)
+        texts = [p.text if home is None else home.restored(p.text) for p in publics]
+        for number, speaker in enumerate(publics):
+            if speaker.say is _say_nothing:
+                page.say(number, texts[number])
+                page.end(number)
+        seconds = time.monotonic() - began
+        answers = tuple(Answer(t, s, stream_name, seconds) for t, s in zip(texts, spoken, strict=True))
+        return Answers(answers, promised(question, wishes, len(keys)))
+
+
+def _named(prompts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each prompt with what it is called where something is wrong with it: it is never quoted there."""
+    return [(f"PROMPT {n}" if len(prompts) > 1 else "PROMPT", prompt) for n, prompt in enumerate(prompts, 1)]
 
 
 def _let_go(
-    home: Asker, experts: Experts, public: PublicModel, prompt: str, wishes: Wishes, members: tuple[str, ...]
+    home: Asker,
+    experts: Experts,
+    public: PublicModel,
+    name: str,
+    prompt: str,
+    wishes: Wishes,
+    members: tuple[str, ...],
 ) -> list[int]:
     """Have the home let a prompt go, and the answer to it; return the symbols that may cross. Raises: ConfigError."""
-    crossing = home.let_go(prompt, members, wishes.purpose)
-    if crossing != prompt:
-        public.say = _say_nothing  # tokens stand in it: what they stand for is put back at the end
-    symbols = _room(public, crossing, wishes.most)
-    home.let_answer_go(experts, members, wishes.purpose)
+    try:
+        crossing = home.let_go(prompt, members, wishes.purpose)
+        if crossing != prompt:
+            public.say = _say_nothing  # tokens stand in it: what they stand for is put back at the end
+        symbols = _room(public, crossing, wishes.most, name)
+        home.let_answer_go(experts, members, wishes.purpose)
+    except ConfigError as wrong:
+        if name == "PROMPT" or name in wrong.key:
+            raise
+        raise ConfigError(wrong.file, f"{wrong.key} ({name})", wrong.expected) from None
     return symbols
+
+
+def _end_nothing() -> None:
+    """Leave it: this answer is shown when all are whole."""
 
 
 def _say_nothing(_text: str) -> None:
@@ -182,18 +263,21 @@ def session(client: Client, stream_name: str, keys: Mapping[MemberId, PublicKey]
 def ask_town(
     town: Path,
     model: str | None,
-    prompt: str,
+    page: Page,
     wishes: Wishes,
-    say: Callable[[str], None],
     json_file: Path | None = None,
     home: Path | None = None,
     draft: Path | None = None,
-) -> None:
-    """Answer `prompt` with the members of the coordinator in the folder `town`, and write the figures if asked to."""
+) -> Answers:
+    """Answer a page's prompts with the members of the coordinator in the folder `town`; write the figures if asked.
+
+    Raises: as `ask_together`.
+    """
     with asking(model, home) as (base, asker):
-        answer = ask(Client(Folder.open(town)), base, prompt, wishes, say, asker, draft)
+        found = ask_together(Client(Folder.open(town)), base, page, wishes, asker, draft)
     if json_file is not None:
-        json_file.write_text(json.dumps(answer.json, indent=2) + "\n", encoding="utf-8")
+        json_file.write_text(json.dumps(found.json, indent=2) + "\n", encoding="utf-8")
+    return found
 
 
 @contextmanager
@@ -245,16 +329,16 @@ def keys_of(client: Client, wishes: Asked) -> dict[MemberId, PublicKey]:
     return {name: PublicKey.parse(found.identity) for name, found in sorted(keys.items())}
 
 
-def _room(public: PublicModel, prompt: str, most: int) -> list[int]:
+def _room(public: PublicModel, prompt: str, most: int, name: str = "PROMPT") -> list[int]:
     """Return the prompt's symbols, if an answer of `most` fits behind them. Raises: ConfigError."""
     try:
         found = public.spelling.symbols(prompt)
     except UnicodeEncodeError:  # it holds the prompt: not even its traceback is shown
-        raise ConfigError("parley ask", "PROMPT", "expected text: what is there is no UTF-8") from None
+        raise ConfigError("parley ask", name, "expected text: what is there is no UTF-8") from None
     if not found:
-        raise ConfigError("parley ask", "PROMPT", "expected some text")
+        raise ConfigError("parley ask", name, "expected some text")
     try:
         public.expert.require_room(len(found) + most)
     except PeerError as long:
-        raise ConfigError("parley ask", "PROMPT, --most", str(long)) from None
+        raise ConfigError("parley ask", f"{name}, --most", str(long)) from None
     return found

@@ -117,7 +117,7 @@ Crowd = Annotated[int, typer.Option(help="Members in every sum, at least.")]
 Colluding = Annotated[int, typer.Option(help="Of them, how many may work with the coordinator.")]
 Purpose = Annotated[str, typer.Option(help="What the members are told it is for.")]
 Epsilon = Annotated[
-    float | None, typer.Option(help="private_predict: what the answer may cost a record at each home.")
+    float | None, typer.Option(help="private_predict: what all answers may cost a record at each home.")
 ]
 Delta = Annotated[float, typer.Option(help="private_predict: of that epsilon.")]
 Clip = Annotated[float, typer.Option(help="private_predict: of one model's log-ratios, in nats.")]
@@ -127,21 +127,28 @@ Temperature = Annotated[float, typer.Option(help="private_predict: of the sampli
 @app.command()
 def ask(
     town: Town,
-    prompt: Annotated[str, typer.Argument(help="The text to go on from. Every member sees it.")] = "",
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PROMPT...", help="A text to go on from; of several each is answered. All members see it."
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="The public model: a folder or an id; `base` is the shipped one.")
     ] = None,
     home: Annotated[
         Path | None, typer.Option(help="Instead: ask at this home of your own, and mix its own models in there.")
     ] = None,
-    score: Annotated[Path | None, typer.Option(help="Instead: how well is this public text predicted?")] = None,
+    score: Annotated[
+        list[Path] | None, typer.Option(help="Instead: how well is this public text predicted? May be repeated.")
+    ] = None,
     collaboration: Annotated[str, typer.Option(help="mixture, product, contrast or private_predict.")] = "mixture",
     alphabet: Annotated[
         Symbols, typer.Option(help="What a symbol is: bytes suit models with different tokenizers.")
     ] = Symbols.TOKENS,
     members: Members = None,
-    most: Annotated[int, typer.Option(help="Symbols of the answer, at most.")] = 64,
-    block: Annotated[int, typer.Option(help="Positions in one round trip.")] = 4,
+    most: Annotated[int, typer.Option(help="Symbols of an answer, at most.")] = 64,
+    block: Annotated[int, typer.Option(help="Positions of each answer in one round trip.")] = 4,
     support: Annotated[
         int | None, typer.Option(help="Symbols that are summed over at each position: 64 tokens, or all bytes.")
     ] = None,
@@ -160,6 +167,7 @@ def ask(
     with _errors():
         from protocols.logits.question import Alphabet
         from simulations.asking import ask_town
+        from simulations.page import Page
         from simulations.scoring import score_town
         from simulations.wishes import Spend, Wishes
 
@@ -168,12 +176,15 @@ def ask(
             alphabet=Alphabet(alphabet.value), experts=experts,
             spend=None if epsilon is None else Spend(epsilon, delta, clip, temperature),
         )  # fmt: skip
-        if score is not None:
-            for line in score_town(town, model, score, wishes, json_file, home).lines:
+        if score:
+            for line in score_town(town, model, score, wishes, json_file, home):
                 typer.echo(line)
             return
-        ask_town(town, model, prompt, wishes, lambda text: typer.echo(text, nl=False), json_file, home, draft)
+        page = Page(prompts or [""], lambda text: typer.echo(text, nl=False))
+        found = ask_town(town, model, page, wishes, json_file, home, draft)
         typer.echo()
+        for line in found.lines if len(page.prompts) > 1 else ():
+            typer.echo(line, err=True)
 
 
 @app.command()

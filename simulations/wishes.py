@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dp_accounting import SelfComposedDpEvent
+
 from client.homes.logits import sampled
+from privacy.accounting.accountant import NAME, Filter, default_orders, price
 from privacy.config import ConfigError, nearest
+from privacy.units import Guarantee, Relation
+from protocols.logits.block import MOST_STRANDS
 from protocols.logits.question import BITS, Alphabet, Question, Sends
 from protocols.secure_sum.terms import Mode, Terms
 from simulations.allowances import rho_of
@@ -18,16 +23,21 @@ _KINDS: dict[str, dict[str, Any]] = {
     "contrast": {"sends": Sends.RATIOS, "strength": 1.5, "plausible": 0.1},
     "private_predict": {"sends": Sends.RATIOS, "central": True},
 }
+_ASSUMED = (
+    "nothing else was charged at a home, whose own ledger adds up all that was",
+    "no record is in two shards, or held by two members",
+    "the coordinator draws each symbol by chance that nobody knows, and shows nobody the sums",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """Say how to ask: by which collaboration, whom (all who have enrolled, if nobody is named), and by which terms.
 
-    At most `most` symbols, `block` of them in one round trip, each from `support` symbols that the public model finds
-    likeliest (None: 64 tokens, or all bytes). At least `smallest_crowd` members are in every sum, `colluding` of them
-    with the coordinator. One round trip takes `deadline_s` at the most. `experts` is the public number of the
-    members' models, by default one each. `spend` is for private_predict alone.
+    At most `most` symbols an answer, `block` of them in one round trip, each from `support` symbols that the public
+    model finds likeliest (None: 64 tokens, or all bytes). At least `smallest_crowd` members are in every sum,
+    `colluding` of them with the coordinator. One round trip takes `deadline_s` at the most. `experts` is the public
+    number of the members' models, by default one each. `spend` is for private_predict alone.
     """
 
     collaboration: str = "mixture"
@@ -51,7 +61,7 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """Say what an answer may cost a record at each home, all its symbols together; it follows how far each is moved.
+    """Say what answers may cost a record at each home, all their symbols together; it follows how far each is moved.
 
     Units:   `epsilon` at `delta`, if nothing else was charged; `clip` in nats of one model's log-ratios,
              which `lean` to what it finds likelier.
@@ -68,10 +78,11 @@ class Spend:
             raise ConfigError("parley ask", "--epsilon, --delta", "expected above 0 and below 1000, and below 0.01")
 
 
-def question_for(base: str, symbols: int, wishes: Wishes, members: int, ahead: int = 0) -> Question:
+def question_for(base: str, symbols: int, wishes: Wishes, members: int, ahead: int = 0, answers: int = 1) -> Question:
     """Return the public terms of a session on the base model of this digest, over so many symbols.
 
-    `ahead` positions more are for a prompt that is summed over, too. Raises: ConfigError.
+    It is for so many `answers`: each may have `most` symbols, and what is spent is for all of them together.
+    `ahead` positions more are for prompts that are summed over, too. Raises: ConfigError.
     """
     if wishes.collaboration not in _KINDS:
         hint = nearest(wishes.collaboration, list(_KINDS))
@@ -86,14 +97,32 @@ def question_for(base: str, symbols: int, wishes: Wishes, members: int, ahead: i
             alphabet=wishes.alphabet,
             symbols=symbols,
             support=min(widest if wishes.support is None else wishes.support, symbols),
-            block=min(wishes.block, wishes.most) + ahead,
-            most=wishes.most + ahead,
+            block=min(wishes.block, wishes.most) * min(answers, MOST_STRANDS) + ahead,
+            most=wishes.most * answers + ahead,
             experts=wishes.experts or members,
             **kind,
         )
         return question if wishes.spend is None else _priced(question, wishes, wishes.spend, members)
     except ValueError as wrong:
         raise ConfigError("parley ask", "", str(wrong)) from None
+
+
+def promised(question: Question, wishes: Wishes, members: int) -> Guarantee | None:
+    """Return what all answers of a session together promise a record at each home; None where nothing is charged."""
+    if wishes.spend is None:
+        return None
+    spend, orders = wishes.spend, default_orders(wishes.spend.epsilon, wishes.spend.delta)
+    one = sampled(question, 1, question.spec(wishes.terms, members, question.block))
+    spent = price(SelfComposedDpEvent(one, question.most), orders, Relation.ADD_OR_REMOVE)
+    return Guarantee(
+        Filter(orders, spend.delta).epsilon(spent),
+        spend.delta,
+        question.unit,
+        Relation.ADD_OR_REMOVE,
+        f"{NAME} ({', '.join(f'{order:g}' for order in orders)})",
+        _ASSUMED,
+        ("who asks: the coordinator's machine sees the sums", "the prompts: every member sees them"),
+    )
 
 
 def _priced(question: Question, wishes: Wishes, spend: Spend, members: int) -> Question:

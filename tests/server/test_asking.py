@@ -36,6 +36,7 @@ from protocols.wire import Message
 from server import hub
 from server.control import Client
 from simulations.asking import _room, ask, ask_town
+from simulations.page import Page
 from simulations.scoring import score
 from simulations.speaker import Bytes, PublicModel, Tokens
 from simulations.wishes import Wishes
@@ -130,7 +131,8 @@ def test_three_models_answer_together_over_the_stream_that_is_open(
 
 def test_the_command_writes_its_figures(town: Town, stream: str, model_folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    ask_town(town.folder.root, str(model_folder), "a", Wishes(most=2), said.append, tmp_path / "answer.json")
+    page = Page(("a",), said.append)
+    ask_town(town.folder.root, str(model_folder), page, Wishes(most=2), tmp_path / "answer.json")
     figures = json.loads((tmp_path / "answer.json").read_text())
     assert figures["stream"] == stream
     assert 1 <= figures["symbols"] <= 2

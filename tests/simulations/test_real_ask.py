@@ -76,12 +76,19 @@ def test_members_that_are_up_answer_a_prompt_together_and_the_second_time_at_onc
         with real.up(nodes, lambda _line: None):
             parley("ask", CANARY, *town, "--most", 4, "--block", 2, "--json", tmp_path / "first.json")
             parley("ask", CANARY, *town, "--most", 4, "--block", 2, "--json", tmp_path / "second.json")
+            several = (CANARY, "ash says", CANARY)
+            shown = parley("ask", *several, *town, "--most", 4, "--block", 2, "--json", tmp_path / "several.json")
             (tmp_path / "text.txt").write_text("ash says 1 ash says 2 " * 2)
             said = parley("ask", *town, "--score", tmp_path / "text.txt", "--json", tmp_path / "score.json")
-        first, second, score = (
-            json.loads((tmp_path / f"{name}.json").read_text()) for name in ("first", "second", "score")
+        first, second, score, together = (
+            json.loads((tmp_path / f"{name}.json").read_text()) for name in ("first", "second", "score", "several")
         )
-        print(first, second, score)  # noqa: T201
+        print(first, second, score, together)  # noqa: T201
+        assert together["stream"] == first["stream"]
+        assert [line for line in shown.splitlines() if line.startswith("> ")] == [f"> {prompt}" for prompt in several]
+        for answer in together["answers"]:
+            assert 1 <= answer["symbols"] <= 4
+            assert set(answer["answered"]) == {3}
         assert first["stream"] == second["stream"] == score["stream"]
         assert set(first["answered"] + second["answered"]) == {3}
         assert said.startswith("perplexity ")
