@@ -106,10 +106,10 @@ class Answers:
 
     @property
     def lines(self) -> list[str]:
-        """Return what stands beside the answers."""
-        if self.guarantee is None:
-            return []
+        """Return what stands beside several answers."""
         promise = self.guarantee
+        if promise is None or len(self.answers) == 1:
+            return []
         return [
             f"all {len(self.answers)} answers together: {promise}",
             f"assumed: {'; '.join(promise.assumptions)}",
@@ -165,29 +165,40 @@ def ask_together(
             raise ConfigError("parley ask", "--home", what)
         if home is not None:
             terms(sum(len(each) - 1 for each in symbols))
-        stream_name, mixing = open_stream(client, tuple(keys), wishes.purpose), list[AtHome | None]()
+        stream_name = open_stream(client, tuple(keys), wishes.purpose)
         if home is not None and experts is not None:
-            symbols = [
-                _let_go(home, experts, speaker, name, prompt, wishes, tuple(keys))
-                for speaker, (name, prompt) in zip(publics, _named(prompts), strict=True)
-            ]
+            crossing = zip(publics, _named(prompts), strict=True)
+            symbols = [_let_go(home, experts, p, *named, wishes, tuple(keys)) for p, named in crossing]
             question = terms(sum(len(each) - 1 for each in symbols))
-            mixing = [AtHome(experts.own) for _ in prompts]
-        began, name, crowd = time.monotonic(), wishes.collaboration, wishes.smallest_crowd
-        ends = [_end_nothing if p.say is _say_nothing else partial(page.end, n) for n, p in enumerate(publics)]
-        mixed = mixing or [None] * len(prompts)
+        began, talks = time.monotonic(), _talks(symbols, publics, page, experts)
         with session(client, stream_name, keys, wishes) as outbox:
-            talks = [Talk(*each) for each in zip(symbols, publics, mixed, ends, strict=True)]
+            name, crowd = wishes.collaboration, wishes.smallest_crowd
             talk = speak_together(name, tuple(keys), question, wishes.terms, crowd, talks)
             spoken = drive(talk, outbox, CATALOG[name].wire)
-        texts = [p.text if home is None else home.restored(p.text) for p in publics]
-        for number, speaker in enumerate(publics):
-            if speaker.say is _say_nothing:
-                page.say(number, texts[number])
-                page.end(number)
-        seconds = time.monotonic() - began
+        texts, seconds = _shown(page, publics, home), time.monotonic() - began
         answers = tuple(Answer(t, s, stream_name, seconds) for t, s in zip(texts, spoken, strict=True))
         return Answers(answers, promised(question, wishes, len(keys)))
+
+
+def _talks(
+    symbols: Sequence[list[int]], publics: Sequence[PublicModel], page: Page, experts: Experts | None
+) -> list[Talk]:
+    """Return what is asked: each prompt's symbols, by a public side of its own, and mixed with a home's experts."""
+    talks = list[Talk]()
+    for number, (each, public) in enumerate(zip(symbols, publics, strict=True)):
+        ended = _end_nothing if public.say is _say_nothing else partial(page.end, number)
+        talks.append(Talk(each, public, None if experts is None else AtHome(experts.own), ended))
+    return talks
+
+
+def _shown(page: Page, publics: Sequence[PublicModel], home: Asker | None) -> list[str]:
+    """Show the answers in which tokens are put back, and return all of them."""
+    texts = [public.text if home is None else home.restored(public.text) for public in publics]
+    for number, public in enumerate(publics):
+        if public.say is _say_nothing:
+            page.say(number, texts[number])
+            page.end(number)
+    return texts
 
 
 def _named(prompts: Sequence[str]) -> list[tuple[str, str]]:

@@ -122,26 +122,32 @@ Epsilon = Annotated[
 Delta = Annotated[float, typer.Option(help="private_predict: of that epsilon.")]
 Clip = Annotated[float, typer.Option(help="private_predict: of one model's log-ratios, in nats.")]
 Temperature = Annotated[float, typer.Option(help="private_predict: of the sampling.")]
+Prompts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PROMPT...", help="A text to go on from; of several each is answered. All members see it."
+    ),
+]
+Scored = Annotated[
+    list[Path] | None, typer.Option(help="Instead: how well is this public text predicted? May be repeated.")
+]
+Summed = Annotated[
+    int | None, typer.Option(help="Symbols that are summed over at each position: 64 tokens, or all bytes.")
+]
+Own = Annotated[
+    Path | None, typer.Option(help="Instead: ask at this home of your own, and mix its own models in there.")
+]
 
 
 @app.command()
 def ask(
     town: Town,
-    prompts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PROMPT...", help="A text to go on from; of several each is answered. All members see it."
-        ),
-    ] = None,
+    prompts: Prompts = None,
     model: Annotated[
         str | None, typer.Option(help="The public model: a folder or an id; `base` is the shipped one.")
     ] = None,
-    home: Annotated[
-        Path | None, typer.Option(help="Instead: ask at this home of your own, and mix its own models in there.")
-    ] = None,
-    score: Annotated[
-        list[Path] | None, typer.Option(help="Instead: how well is this public text predicted? May be repeated.")
-    ] = None,
+    home: Own = None,
+    score: Scored = None,
     collaboration: Annotated[str, typer.Option(help="mixture, product, contrast or private_predict.")] = "mixture",
     alphabet: Annotated[
         Symbols, typer.Option(help="What a symbol is: bytes suit models with different tokenizers.")
@@ -149,9 +155,7 @@ def ask(
     members: Members = None,
     most: Annotated[int, typer.Option(help="Symbols of an answer, at most.")] = 64,
     block: Annotated[int, typer.Option(help="Positions of each answer in one round trip.")] = 4,
-    support: Annotated[
-        int | None, typer.Option(help="Symbols that are summed over at each position: 64 tokens, or all bytes.")
-    ] = None,
+    support: Summed = None,
     draft: Annotated[Path | None, typer.Option(help="An adapter that guesses what follows: parley distill.")] = None,
     epsilon: Epsilon = None,
     delta: Delta = 1e-5,
@@ -181,9 +185,9 @@ def ask(
                 typer.echo(line)
             return
         page = Page(prompts or [""], lambda text: typer.echo(text, nl=False))
-        found = ask_town(town, model, page, wishes, json_file, home, draft)
+        said = ask_town(town, model, page, wishes, json_file, home, draft).lines
         typer.echo()
-        for line in found.lines if len(page.prompts) > 1 else ():
+        for line in said:
             typer.echo(line, err=True)
 
 
