@@ -24,6 +24,7 @@ _KINDS: dict[str, dict[str, Any]] = {
     "private_predict": {"sends": Sends.RATIOS, "central": True},
 }
 _ASSUMED = (
+    "a record is so many tokens of one document as each home's own policy says",
     "nothing else was charged at a home, whose own ledger adds up all that was",
     "no record is in two shards, or held by two members",
     "the coordinator draws each symbol by chance that nobody knows, and shows nobody the sums",
