@@ -28,9 +28,9 @@ _TIED = (
     " WHERE e.slot = 'artefact' AND json_extract(e.line, '$.artefact') = ? AND c.kind = 'charged'"
     " ORDER BY e.seq LIMIT 1"
 )
-_TODAY = (
-    "SELECT count(*) FROM entries WHERE kind IN ('derived', 'continued') AND slot = 'answer' AND share = ?"
-    " AND json_extract(line, '$.at') > ?"
+_THAT_MANY_AGO = (  # lines are in the order of their time
+    "SELECT json_extract(line, '$.at') FROM entries WHERE kind IN ('derived', 'continued') AND slot = 'answer'"
+    " AND share = ? ORDER BY seq DESC LIMIT 1 OFFSET ?"
 )
 
 
@@ -138,6 +138,6 @@ class Free:
 
 def _require_rare(db: sqlite3.Connection, now: str, share: int, most: int) -> None:
     since = stamp(datetime.fromisoformat(now).astimezone(UTC) - timedelta(days=1))
-    today = db.execute(_TODAY, (share, since)).fetchone()[0]
-    if today >= most:
-        raise RateExceeded(f"{today} releases within a day, the policy allows {most}")
+    ago = db.execute(_THAT_MANY_AGO, (share, most - 1)).fetchone()
+    if most < 1 or (ago is not None and ago[0] > since):
+        raise RateExceeded(f"{most} releases within a day or more, and the policy allows {most}")

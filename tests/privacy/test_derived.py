@@ -1,6 +1,8 @@
 """What is made of a value that was charged costs nothing more; what was not, or was changed, stays at home."""
 
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from dp_accounting import GaussianDpEvent
 
 from privacy.artefact import Artefact
 from privacy.auditing import check
+from privacy.books.derived import _THAT_MANY_AGO, _TIED
+from privacy.books.schema import connect
 from privacy.gate import Gate
 from privacy.ledger import Account, Ledger
 from privacy.occasion import Occasion
@@ -183,6 +187,35 @@ def test_what_is_derived_counts_as_a_release_of_the_day(ledger, kept):
         gate(ledger, releases_per_day=2).derive(Doubled(kept), ACCOUNT, asked(number))
     with pytest.raises(RateExceeded):
         gate(ledger, releases_per_day=2).derive(Doubled(kept), ACCOUNT, asked(2))
+
+
+def test_what_was_derived_more_than_a_day_ago_counts_no_more(tmp_path):
+    now = [1_700_000_000.0]
+    ledger = Ledger(tmp_path / "ledger.db", clock=lambda: now[0])
+    kept = gate(ledger).keep(Noised(), "a shape", ACCOUNT, trained()).value
+    for number in range(2):
+        gate(ledger, releases_per_day=2).derive(Doubled(kept), ACCOUNT, asked(number))
+    now[0] += 86_401
+    for number in (2, 3):
+        gate(ledger, releases_per_day=2).derive(Doubled(kept), ACCOUNT, asked(number))
+    with pytest.raises(RateExceeded):
+        gate(ledger, releases_per_day=2).derive(Doubled(kept), ACCOUNT, asked(4))
+    ledger.close()
+
+
+@pytest.mark.parametrize("query", [_TIED, _THAT_MANY_AGO])
+def test_no_question_about_free_answers_reads_the_whole_trail(ledger, tmp_path, query):
+    """Also in a ledger that was laid out before there were these indexes."""
+    ledger.close()
+    file = next(tmp_path.rglob("ledger.db"))
+    with closing(sqlite3.connect(file)) as db:
+        for name in ("artefacts", "free_answers"):
+            db.execute(f"DROP INDEX {name}")
+    Ledger(file).close()
+    with closing(connect(file, reading=True)) as db:
+        plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", ["x"] * query.count("?"))]
+    assert plan
+    assert all(step.startswith("SEARCH") for step in plan)
 
 
 def test_nothing_is_kept_where_the_budget_is_spent(ledger):
