@@ -20,7 +20,7 @@ from client.folder import Folder
 from client.home import House
 from client.homes.average import AverageVisit
 from client.homes.local import Placed
-from client.model import layout_of
+from client.model import layout_of, longest
 from client.opening import identity_of, open_house
 from client.settings import Settings
 from client.shards import Shards, shards_of
@@ -213,7 +213,10 @@ def _require_new(folder: Path, name: str) -> None:
 
 
 def _planned(house: House, exercise: Exercise, unit: Unit = Unit.RECORD) -> tuple[Layout, Recipe]:
-    lora = exercise.lora
+    lora, most = exercise.lora, longest(house.base)
+    if not 2 <= exercise.training.record_tokens <= most:
+        what = f"expected 2 to {most}, which is what the base model reads at once"
+        raise ConfigError("the training file", "training.record_tokens", what)
     try:
         layout = layout_of(
             house.base, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, adapter_seed=exercise.seed

@@ -1,5 +1,6 @@
 """Offer all commands as `parley`: experiments here, `member` and `coordinator` from their own floors."""
 
+import importlib.metadata
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +26,22 @@ app.add_typer(member_app, name="member", help="An organisation's or device's sid
 app.add_typer(coordinator_app, name="coordinator", help="The coordinator's side.")
 for _command in (redact, evolve, keyphrases, label):
     app.command()(_command)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(importlib.metadata.version("parley"))
+        raise typer.Exit
+
+
+@app.callback()
+def _parley(
+    version: Annotated[  # noqa: ARG001  what it is for is done before any command is looked for
+        bool, typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
 
 ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file (TOML).")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]

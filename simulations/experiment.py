@@ -206,6 +206,9 @@ class Experiment:
         names = [m.name for m in self.members]
         if not names or len(set(names)) < len(names):
             raise ValueError("members: expected at least one, each with a name of its own")
+        for member in self.members:
+            if member.rank is not None and member.rank > self.lora.rank:
+                raise ValueError(f"members.{member.name}.rank: expected at most {self.lora.rank}, as lora.rank says")
         if self.collaboration.quorum > len(names):
             raise ValueError(f"collaboration.quorum: expected at most {len(names)}, the number of members")
         if not self.collaboration.unsafe_plain_sum and self.secure_sum.smallest_crowd > len(names):

@@ -2,8 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from client.homes.local import units_of
 from client.model import Base, load_base
 from privacy.config import ConfigError
+from protocols.faults import Abort
 from simulations.artifact import save_adapter
 from simulations.collaborations import run_of
 from simulations.collaborations.run import Outcome
@@ -56,7 +57,8 @@ def simulate_file(
         experiment = complete(experiment, training(texts), base)
         with closing(settle(experiment, training(texts), base, Path(scratch) / "village")) as village:
             started = time.monotonic()
-            outcome = _run(engine)(experiment, village, base)
+            with telling(village, console):
+                outcome = _run(engine)(experiment, village, base)
             took = time.monotonic() - started
             witnesses = _witnesses(village, experiment)
         rounds = rounds_of(outcome)
@@ -84,6 +86,18 @@ def _keep(comparison: Comparison, out: Path | None, json_file: Path | None, cons
         write_page(comparison, out / "report.html")
     if json_file is not None:
         write_json(comparison, json_file)
+
+
+@contextmanager
+def telling(village: Village, console: Console) -> Iterator[None]:
+    """Show what the homes' own ledgers say of an abort: in a simulation they are all one's own."""
+    try:
+        yield
+    except Abort:
+        for member in village.members:
+            if refusals := village.villagers[member].refusals:
+                console.print(f"{member} refused: {', '.join(refusals)}", highlight=False, markup=False)
+        raise
 
 
 def _run(engine: str) -> Callable[[Experiment, Village, Base], Outcome]:

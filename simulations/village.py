@@ -5,6 +5,7 @@ What a village runs is what an organisation runs, but for the walls between the 
 
 import copy
 import hashlib
+import json
 import threading
 import time
 from collections import OrderedDict
@@ -82,6 +83,13 @@ class Villager:
         """Return what the member's ledger says of its data."""
         with self.turns.of(self.house.ledger):
             return self.house.ledger.statement(self.house.account(self.house.policy().budget))
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Return for what its ledger says that it refused, each reason by its class, once."""
+        with self.turns.of(self.house.ledger):
+            found = [each for each in map(json.loads, self.house.ledger.lines()) if each["kind"] == "refused"]
+        return tuple(dict.fromkeys(str(each["why"]) for each in found))
 
 
 @dataclass

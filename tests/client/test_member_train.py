@@ -195,6 +195,11 @@ def test_each_record_or_group_is_in_one_shard_and_moves_no_other(grouped):
         ("rank = 2", "rank = 0", "lora: rank: expected at least 1"),
         ('"q_proj"', '"k_prj"', "k_prj"),
         ("batch_size = 4", "batch_size = 100000", "batch_size: expected at most"),
+        (
+            "record_tokens = 16",
+            "record_tokens = 900",
+            "training.record_tokens: expected 2 to 64, which is what the base",
+        ),
         ('optimizer = "sgd"', 'optimizer = "magic"', "training: optimizer: expected one of sgd"),
         ("clipping_norm = 1.0", "clipping_norm = 0.0", "training: clipping_norm: expected a number from"),
         ("epsilon = 1.0", "epsilon = 1.0\ndelta = 2.0", "privacy: delta: expected"),

@@ -43,6 +43,13 @@ def of_ranks(experiment, *ranks, rank=4):
     return replace(experiment, members=members, lora=replace(experiment.lora, rank=rank))
 
 
+def test_a_member_of_a_larger_rank_than_the_adapters_is_refused_by_name(scene):
+    experiment, _, _ = scene
+    name = experiment.members[1].name
+    with pytest.raises(ValueError, match=rf"members.{name}.rank: expected at most 4, as lora.rank says"):
+        of_ranks(experiment, 4, 5, None)
+
+
 def test_by_turns_a_round_trains_and_sends_one_half_and_the_saved_adapter_has_both(scene, tmp_path):
     experiment, texts, base = scene
     turns = rounds(replace(experiment, lora=replace(experiment.lora, half=Half.ALTERNATE)), 2)

@@ -1,5 +1,6 @@
 """The commands do what they say, and a mistake is one line and exit status 2."""
 
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -70,6 +71,11 @@ def test_a_mistake_is_one_line_that_names_it(arguments, tmp_path, monkeypatch):
     assert len(lines) == 1, lines
     assert "nowhere" in lines[0] or "nothing" in lines[0]
     assert "Traceback" not in done.output
+
+
+def test_the_version_is_that_of_what_is_installed():
+    done = parley("--version")
+    assert (done.exit_code, done.output.strip()) == (0, importlib.metadata.version("parley"))
 
 
 def test_only_the_owner_can_enter_a_demos_folder_where_copies_of_the_texts_lie(tmp_path):

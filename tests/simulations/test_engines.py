@@ -1,10 +1,12 @@
 """The same seed gives the same adapter in every engine; without a seed, nothing repeats."""
 
+import io
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from client.model import load_base
 from privacy.config import ConfigError
@@ -13,6 +15,7 @@ from protocols.faults import Abort
 from simulations.engine import run_in_process, settle, simulate
 from simulations.experiment import PrivacyTable, load_experiment
 from simulations.flower_engine import run_in_flower
+from simulations.simulation import telling
 from simulations.texts import lay_out, training
 
 
@@ -66,8 +69,11 @@ def test_the_budget_ends_where_it_was_promised_and_a_second_run_is_refused(scene
     _, village = simulate(experiment, texts, base, tmp_path / "village")
     spent = [v.statement.spent.epsilon for v in village.villagers.values()]
     assert all(7.5 < s <= 8.0 for s in spent)
-    with pytest.raises(Abort, match="0 of 3"):
+    console = Console(file=io.StringIO(), width=200)
+    with pytest.raises(Abort, match="0 of 3"), telling(village, console):
         run_in_process(experiment, village, base)
+    told = console.file.getvalue().splitlines()
+    assert told == [f"{member} refused: BudgetExceeded" for member in village.members]
     assert [v.statement.spent.epsilon for v in village.villagers.values()] == spent
     village.close()
 
