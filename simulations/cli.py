@@ -36,7 +36,7 @@ def _say_version(asked: bool) -> None:
 
 @app.callback()
 def _parley(
-    version: Annotated[  # noqa: ARG001  what it is for is done before any command is looked for
+    version: Annotated[
         bool, typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True)
     ] = False,
 ) -> None:
