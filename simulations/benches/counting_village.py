@@ -1,8 +1,10 @@
-"""Time one secret count in real homes, as if each had a machine of its own; one of them drops out in the middle."""
+"""Time an evolution in real homes, as if each had a machine of its own; one of them drops out in its first count."""
 
 import time
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from client.model import load_base
@@ -13,7 +15,6 @@ from protocols.secure_sum.terms import Terms
 from protocols.session import MemberId, drive
 from protocols.text import evolve
 from protocols.text.ballot import Ballot, Votes
-from protocols.text.evolve import Evolve
 from simulations.experiment import (
     SHIPPED,
     CollaborationTable,
@@ -31,13 +32,31 @@ _TOKENS = 250
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """Hold what a round took: seconds with every member on a machine of its own, bytes of the largest letters."""
+class Took:
+    """Hold what one count took, with every member on a machine of its own: seconds, and the largest letters' bytes.
+
+    They are means over all counts; `first_seconds` is the first one's, in which a home reads its records.
+    """
 
     seconds: float
+    first_seconds: float
     bytes_up: int
     bytes_down: int
-    members: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clippings:
+    """Be an author who has written everything beforehand: fresh texts, one after the other."""
+
+    fresh: Iterator[str]
+
+    def begin(self, count: int) -> list[str]:
+        """Return so many texts."""
+        return list(islice(self.fresh, count))
+
+    def vary(self, texts: Sequence[str]) -> list[str]:
+        """Return as many texts, which have nothing to do with these."""
+        return self.begin(len(texts))
 
 
 @dataclass
@@ -65,8 +84,10 @@ class _Clock:
         return deliver
 
 
-def one_round(texts: list[str], candidates: tuple[str, ...], terms: Terms, noise: float, folder: Path) -> Round:
-    """Return what one count of the candidates comes to; the last of five members is silent after the opening."""
+def counts_of(
+    texts: list[str], author: Clippings, candidates: int, counts: int, terms: Terms, noise: float, folder: Path
+) -> Took:
+    """Return what the counts of an evolution come to; the last of five members is silent after the opening."""
     names = tuple(f"m{i}" for i in range(5))
     experiment = Experiment(
         1, "a round", 1, CollaborationTable("evolve", 1, terms.smallest_crowd), LoraTable(1, 1.0, ("q_proj",)),
@@ -80,16 +101,24 @@ def one_round(texts: list[str], candidates: tuple[str, ...], terms: Terms, noise
     ends = {m: clock.timed(m, end) for m, end in village.ends.items()}
     gone = MemberId(names[-1])
     road = clock.road = MemoryRoad(ends, lost=lambda trip, m, way: trip >= _OPENING and m == gone and way is Way.OUT)
-    given = Ballot(Votes.NEAREST, len(candidates), 1, 1, 1, len(texts), _TOKENS, Unit.RECORD, 1.0, 1e-6, noise)
+    given = Ballot(
+        Votes.NEAREST, candidates, counts, 1, 1, len(texts), _TOKENS, Unit.RECORD, 1.0, 1e-6, noise
+    )  # fmt: skip
     outbox = village.outbox("5e55", "evolve", road)
     try:
-        run = evolve.coordinate(village.members, Evolve(given, terms.smallest_crowd, terms, candidates))
+        run = evolve.evolved(village.members, given, terms.smallest_crowd, terms, author, candidates // 10)
         began = time.perf_counter()
         found = drive(run, outbox, evolve.WIRE)
         took = time.perf_counter() - began
     finally:
         village.close()
-    assert isinstance(found, evolve.Elected)  # noqa: S101  what it returns
-    waited = sum(sum(of) for of in clock.trips.values())
-    answered = sum(max(of) for trip, of in clock.trips.items() if trip > _OPENING)
-    return Round(took - waited + answered, max(clock.up.values()), max(clock.down.values()), found.members[0])
+    assert found.members == (len(names) - 1,) * counts  # noqa: S101  the lost one is in none
+    slowest = [max(of) for trip, of in sorted(clock.trips.items()) if trip > _OPENING]
+    of_one = len(slowest) // counts
+    coordinators = (took - sum(map(sum, clock.trips.values()))) / counts
+    return Took(
+        coordinators + sum(slowest) / counts,
+        coordinators + sum(slowest[:of_one]),
+        max(clock.up.values()) // counts,
+        max(clock.down.values()) // counts,
+    )
