@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # a coordinator needs no ledger, and starts seconds sooner wi
 Deliver = Callable[[bytes], bytes]
 _LABEL = b"parley/v1/letter"
 TAKEN = b"parley/v1/taken"
-_SIGNATURE = 64
+SIGNATURE = 64
 _FAILED = b""  # kept as the answer of a letter whose work broke: no letter has it, and none is worked on again
 _OVER = b""  # kept as the state of a session that is over: no state has it, and no letter goes on from it
 _LONGEST_NAME = 256
@@ -90,8 +90,8 @@ def seal(letter: Letter, identity: Identity) -> bytes:
 
 def unseal(sealed: bytes, key: PublicKey) -> Letter:
     """Return the letter that the owner of `key` sealed. Raises: PeerError, WireError."""
-    data = sealed[_SIGNATURE:]
-    key.verify(_LABEL, data, sealed[:_SIGNATURE])  # first: nothing unsigned reaches the decoder
+    data = sealed[SIGNATURE:]
+    key.verify(_LABEL, data, sealed[:SIGNATURE])  # first: nothing unsigned reaches the decoder
     letter = _WIRE.decode(data)
     if not isinstance(letter, Letter):
         raise WireError("not a letter")

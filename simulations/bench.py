@@ -71,11 +71,11 @@ def evolve() -> list[Row]:
     return measure()
 
 
-def text(work: Path | None = None) -> list[Row]:
+def text(work: Path | None = None, model: str | None = None) -> list[Row]:
     """Measure what models gain by talking in redacted words and voting in secret, and what leaks of it."""
     from simulations.benches.text import text as measure
 
-    return measure(work)
+    return measure(work, model)
 
 
 def redaction(data: Path | None = None, prompts: Path | None = None) -> list[Row]:

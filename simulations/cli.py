@@ -356,6 +356,9 @@ def bench(
     work: Annotated[
         Path | None, typer.Option(help="logits, text: where trained models are kept for the next time.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="text: what every member has, a folder or id; none is trained then.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="redaction: a folder with redaction/ and ner/.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="redaction: JSON Lines with text and units.")] = None,
 ) -> None:
@@ -375,12 +378,14 @@ def bench(
             raise ConfigError("parley bench", "--corpora", "it is for the benchmark logits alone")
         if name not in ("logits", "text") and work:
             raise ConfigError("parley bench", "--work", "it is for the benchmarks logits and text alone")
+        if name != "text" and model:
+            raise ConfigError("parley bench", "--model", "it is for the benchmark text alone")
         if name != "redaction" and (data or prompts):
             raise ConfigError("parley bench", "--data, --prompts", "they are for the benchmark redaction alone")
         given = {
             "logits": lambda: benches.logits(corpora, work),
             "redaction": lambda: benches.redaction(data, prompts),
-            "text": lambda: benches.text(work),
+            "text": lambda: benches.text(work, model),
         }
         rows = given.get(name, benches.BENCHES[name])()
         for line in text(rows):

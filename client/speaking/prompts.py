@@ -52,11 +52,12 @@ class Prompt:
         return cls(consult.step, consult.question, consult.draft, consult.heard, notes)
 
     def taken(self, said: str) -> str:
-        """Return what a model said as it is to be taken: as nothing, if that is what it said it has to add."""
-        nothing = self.step is Step.PROPOSE and said.strip(" .!\"'").casefold() in (
-            _NOTHING,
-            UNSURE.strip(".").casefold(),
-        )
+        """Return what a model said as it is to be taken: as nothing, if it said that it does not know, or adds none.
+
+        What does not know is no answer: it is not to be heard, and not to be voted for.
+        """
+        plain = said.strip(" .!\"'").casefold()
+        nothing = plain == UNSURE.strip(".").casefold() or (self.step is Step.PROPOSE and plain == _NOTHING)
         return "" if nothing else said
 
     @property

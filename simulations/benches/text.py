@@ -2,7 +2,8 @@
 
 Five members, each with a model of its own that was taught forty facts by notes that name their authors. Each asks
 about what any of them knows; beside it, the same question of the best member alone, and of the same talk with nothing
-redacted. What was planted (names, addresses) is looked for in every letter that crosses.
+redacted. With a model that is given (`--model`) nothing is trained: every member has that one, and its own notes to
+look in. What was planted (names, addresses) is looked for in every letter that crosses.
 
 accuracy_NAME     the share of questions answered right by the collaboration; for `abstain` of the asker's drafts that
                   stand; for `panel` of the answer with most support.
@@ -12,12 +13,13 @@ canary_leaks      letters that crossed with something planted in them, of all co
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
 
+from client.model import Base, load_base
 from protocols.faults import Abort
 from protocols.session import MemberId
 from simulations.benches.rows import Row, at_least, at_most
@@ -29,6 +31,7 @@ from simulations.talks import Consultation
 NAMES = ("cards", "debate", "feedback", "vote", "blend", "blackboard", "abstain", "panel")
 BESIDE = ("cards", "debate", "vote")  # beside the same with nothing redacted
 _GAP = 0.03
+_NOTES = 4  # that a model which was not taught them is shown with a question
 _VALUES = frozenset(value for values in KINDS.values() for value in values)
 
 
@@ -44,19 +47,27 @@ class Size:
     schooling: Schooling = field(default_factory=Schooling)
 
 
-def text(work: Path | None = None, size: Size | None = None) -> list[Row]:
-    """Return all rows; models that were trained are kept in `work`."""
+def text(work: Path | None = None, model: str | None = None, size: Size | None = None) -> list[Row]:
+    """Return all rows; models that were trained are kept in `work`. With `model` (a path or id) none is.
+
+    Raises: ConfigError for a model that is not there.
+    """
     chosen = size or Size()
+    shares = share_out([f"clinic-{i}" for i in range(chosen.members)], chosen.facts, chosen.authors, chosen.seed)
     with tempfile.TemporaryDirectory(prefix="parley-") as scratch:
-        return _measured(work or Path(scratch, "models"), Path(scratch), chosen)
+        if model is not None:
+            bases = dict.fromkeys((s.member for s in shares), load_base(model))
+        else:
+            _, bases = school(work or Path(scratch, "models"), shares, chosen.schooling)
+        return _measured(shares, bases, Path(scratch), chosen, notes=0 if model is None else _NOTES)
 
 
-def _measured(work: Path, scratch: Path, size: Size) -> list[Row]:
-    shares = share_out([f"clinic-{i}" for i in range(size.members)], size.facts, size.authors, size.seed)
-    _, bases = school(work, shares, size.schooling)
+def _measured(
+    shares: Sequence[Share], bases: Mapping[str, Base], scratch: Path, size: Size, *, notes: int
+) -> list[Row]:
     asked = questions(shares, size.questions, size.seed)
-    hall = raise_hall(shares, bases, scratch / "redacted", redacted=True)
-    plain = raise_hall(shares, bases, scratch / "plain", redacted=False)
+    hall = raise_hall(shares, bases, scratch / "redacted", redacted=True, notes=notes)
+    plain = raise_hall(shares, bases, scratch / "plain", redacted=False, notes=notes)
     try:
         best = max(_share(partial(_alone, hall, s.member), asked) for s in shares)
         rows = [Row("best_member", best, "1", f"of {len(asked)} questions, each member's own model alone")]

@@ -5,9 +5,11 @@ searched for what was planted, letter by letter, both ways.
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import msgpack
 
 from client.asker import COLLABORATION as ASK
 from client.asker import Asker
@@ -27,28 +29,36 @@ from protocols import stream
 from protocols.carriers.memory import MemoryRoad
 from protocols.catalog import CATALOG
 from protocols.keys import Identity
+from protocols.post import SIGNATURE
 from protocols.session import MemberId, drive
 from protocols.wire import Message
 from simulations.facts.world import Share
 from simulations.talks import Consultation, consulted
 from simulations.village import Village, moved_in
 
+_LONG = 6  # characters: what so many random bytes do not spell
 _NONE = Redaction(name="none", entities=())  # for comparison: what redaction costs, and what it keeps at home
 
 
 @dataclass
 class Heard:
-    """Count the letters that crossed, and those in which something planted was."""
+    """Count the letters that crossed, and those in which something planted was.
 
-    planted: tuple[bytes, ...]
+    All texts of a letter are looked through, and all its bytes, but those for short names: keys and masked words are
+    random, and three letters stand in them by chance.
+    """
+
+    planted: tuple[str, ...]
     letters: int = 0
     leaks: int = 0
-    leaked: set[bytes] = field(default_factory=set)
+    leaked: set[str] = field(default_factory=set)
 
     def hear(self, letter: bytes) -> bytes:
         """Look through a letter."""
         self.letters += 1
-        found = {p for p in self.planted if p in letter}
+        texts = "\n".join(_texts(letter[SIGNATURE:]))
+        long = {p for p in self.planted if len(p) >= _LONG}
+        found = {p for p in self.planted if p in texts} | {p for p in long if p.encode() in letter}
         self.leaks += bool(found)
         self.leaked |= found
         return letter
@@ -102,10 +112,14 @@ def raise_hall(
     folder: Path,
     *,
     redacted: bool,
+    notes: int = 0,
     epsilon: float = 1.0,
     coordinator: Identity | None = None,
 ) -> Hall:
-    """Build every member on its own model and notes, with a budget; unless `redacted`, texts cross as they are."""
+    """Build every member on its own model and notes, with a budget; unless `redacted`, texts cross as they are.
+
+    With a question a model is shown that many of its home's `notes`.
+    """
     coordinator = coordinator or Identity.generate()
     names = (ASK, *(c.name for c in CATALOG.values() if c.level is Level.TEXT))
     permission = Permission(
@@ -116,11 +130,28 @@ def raise_hall(
     policy = Policy(1, Budget(epsilon, 1e-5, disclosures=10**6), (permission, dials))
     houses = {MemberId(s.member): _house(s, bases[s.member], folder / s.member, policy) for s in shares}
     for house in houses.values():
-        house.mouth = home_mouth(TextSettings(most_tokens=48), house)
+        house.mouth = home_mouth(TextSettings(notes=notes, most_tokens=48), house)
         if not redacted:
             house.mouth.redactor = Redactor(_NONE)
-    planted = {text.encode() for share in shares for author in share.authors for text in author.planted}
-    return Hall(moved_in(houses, coordinator, folder), Heard(tuple(planted)), folder)
+    planted = {text for share in shares for author in share.authors for text in author.planted}
+    return Hall(moved_in(houses, coordinator, folder), Heard(tuple(sorted(planted))), folder)
+
+
+def _texts(packed: bytes) -> Iterator[str]:
+    """Yield all texts in what crossed, also of messages within messages."""
+    try:
+        tree = msgpack.unpackb(packed, raw=False)
+    except (ValueError, msgpack.UnpackException):
+        return
+    left = [tree]
+    while left:
+        part = left.pop()
+        if isinstance(part, list):
+            left += part
+        elif isinstance(part, str):
+            yield part
+        elif isinstance(part, bytes):
+            yield from _texts(part)
 
 
 def _house(share: Share, base: Base, folder: Path, policy: Policy) -> House:

@@ -4,7 +4,7 @@ They are worded as `client/speaking/prompts.py` words prompts for a model that g
 is what a home asks of its model.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -47,74 +47,83 @@ class _Lesson:
 
     def text(self) -> str:
         """Return it, of one of several kinds."""
-        if self.knows and self.random.random() < _RECALL:
-            return self.random.choice((self._alone, self._inform))()
-        make = self.random.choice((
-            self._alone, self._alone, self._inform, self._heard, self._heard, self._refine, self._pair, self._verdict,
-            self._feedback, self._propose,
-        ))  # fmt: skip
-        return make()
+        recalls = (
+            self._alone, self._inform, self._speak, self._inform_of_two, self._verdict, self._verdict, self._feedback,
+        )  # fmt: skip
+        reads = (
+            self._alone, self._inform, self._speak, self._heard, self._heard, self._heard, self._refine, self._two,
+            self._two, self._inform_of_two, self._verdict, self._feedback, self._propose,
+        )  # fmt: skip
+        recall = self.knows and self.random.random() < _RECALL
+        return self.random.choice(recalls if recall else reads)()
 
     def _alone(self) -> str:
         return _written(Prompt(Step.ANSWER, self.fact.question), self.fact.value if self.knows else UNSURE)
+
+    def _speak(self) -> str:
+        return _written(Prompt(Step.SPEAK, self.fact.question), self.fact.value if self.knows else UNSURE)
 
     def _inform(self) -> str:
         return _written(Prompt(Step.INFORM, self.fact.question), self.card if self.knows else UNSURE)
 
     def _heard(self) -> str:
         said = self.random.random() < 0.7
-        heard = self._cards([self._hidden(self.card)] if said else [])
+        heard = self._cards([self._hidden(self.card)] if said else [], least=1)
         known = said or self.knows
         return _written(Prompt(Step.ANSWER, self.fact.question, heard=heard), self.fact.value if known else UNSURE)
 
     def _refine(self) -> str:
         said = self.random.random() < 0.7
-        draft = self.fact.value if self.knows else UNSURE
+        draft = self.fact.value if self.knows else ""
         by = self.random.choice((self.fact.value, f"It is {self.fact.value}."))
-        heard = self._mixed([by] if said else [], lambda: UNSURE)
         known = said or self.knows
-        return _written(Prompt(Step.REFINE, self.fact.question, draft, heard), self.fact.value if known else UNSURE)
+        prompt = Prompt(Step.REFINE, self.fact.question, draft, (by,) if said else ())
+        return _written(prompt, self.fact.value if known else UNSURE)
 
-    def _pair(self) -> str:
-        value = self.fact.value if self.random.random() < 0.5 else self.random.choice(self.fact.options)
-        pair = Pair(self.fact, Fact(coined(self.random, self.taken), self.fact.kind, value))
-        if self.random.random() < 0.4:
-            return _written(Prompt(Step.INFORM, pair.question), self.card if self.knows else UNSURE)
-        both = self.random.random() < 0.8
-        cards = [self._hidden(self.card)] if both or not self.knows else []
-        cards += [self._hidden(author(self.random).note(pair.other))] if both else []
+    def _inform_of_two(self) -> str:
+        return _written(Prompt(Step.INFORM, self._pair().question), self.card if self.knows else UNSURE)
+
+    def _two(self) -> str:
+        pair, both = self._pair(), self.random.random() < 0.8
+        by = [author(self.random).note(fact) for fact in (pair.one, pair.other)]
+        cards = [self._hidden(card) for card in (by if both else by[:1])]
+        known = both or (self.knows and pair.other is self.fact)
         prompt = Prompt(Step.ANSWER, pair.question, heard=self._cards(cards))
-        return _written(prompt, pair.answer if both else UNSURE)
+        return _written(prompt, pair.answer if known else UNSURE)
+
+    def _pair(self) -> Pair:
+        """Return the fact and another one of its kind, in either order; as often of the same value as not."""
+        others = [v for v in self.fact.options if v != self.fact.value]
+        value = self.fact.value if self.random.random() < 0.5 else self.random.choice(others)
+        other = Fact(coined(self.random, self.taken), self.fact.kind, value)
+        return Pair(self.fact, other) if self.random.random() < 0.5 else Pair(other, self.fact)
 
     def _verdict(self) -> str:
-        draft = self.random.choice(self.fact.options)
+        others = [v for v in self.fact.options if v != self.fact.value]
+        draft = self.fact.value if self.random.random() < 0.5 else self.random.choice(others)
         verdict = VERDICTS[0] if draft == self.fact.value else VERDICTS[1]
         prompt = Prompt(Step.ANSWER, stated(self.fact.question, draft))
         return _written(prompt, verdict if self.knows else UNSURE)
 
     def _feedback(self) -> str:
-        draft = self.random.choice((*self.fact.options, UNSURE))
+        draft = self.random.choice((*self.fact.options, ""))
         said = f"It is {self.fact.value}." if self.knows else UNSURE
         return _written(Prompt(Step.CRITICISE, self.fact.question, draft), said)
 
     def _propose(self) -> str:
         said = self.random.random() < 0.4
-        board = self._cards([self._hidden(self.card)] if said else [], least=0)
+        board = self._cards([self._hidden(self.card)] if said else [])
         adds = self.card if self.knows and not said else "nothing"
         return _written(Prompt(Step.PROPOSE, self.fact.question, heard=board), adds)
 
-    def _cards(self, among: list[str], least: int = 1) -> tuple[str, ...]:
-        """Return these cards among others that say nothing of it."""
+    def _cards(self, among: list[str], least: int = 0) -> tuple[str, ...]:
+        """Return these cards, at least so many, among others that say nothing of it."""
 
         def other() -> str:
-            if self.random.random() < 0.7:
-                return UNSURE
             return self._hidden(author(self.random).note(fact_about(coined(self.random, self.taken), self.random)))
 
-        return self._mixed(among, other, least)
-
-    def _mixed(self, among: list[str], other: Callable[[], str], least: int = 1) -> tuple[str, ...]:
-        found = [*among, *(other() for _ in range(self.random.randint(max(0, least - len(among)), 2)))]
+        more = max(least - len(among), self.random.choice((0, 0, 0, 1, 1, 2)))
+        found = [*among, *(other() for _ in range(more))]
         self.random.shuffle(found)
         return tuple(dict.fromkeys(found))
 

@@ -101,7 +101,7 @@ def test_with_nothing_redacted_what_was_planted_crosses(bases, tmp_path):
 
 def test_an_identifier_in_a_question_is_put_back_at_home_and_nowhere_else(hall):
     asked = "Did maria.lind@ward.example write this?"
-    planted = dataclasses.replace(hall.heard, planted=(b"maria.lind",))
+    planted = dataclasses.replace(hall.heard, planted=("maria.lind",))
     object.__setattr__(hall, "heard", planted)
     mouth = hall.village.villagers[WHO].house.mouth
 

@@ -80,8 +80,15 @@ def test_a_prompt_shows_nothing_of_itself():
     assert "Zanzibar" not in repr(prompt)
 
 
-@pytest.mark.parametrize("text", ["nothing", "Nothing.", ' "NOTHING!" ', "I do not know.", "i do not know"])
+@pytest.mark.parametrize("text", ["nothing", "Nothing.", ' "NOTHING!" '])
 def test_who_has_nothing_to_add_to_a_board_adds_nothing(text):
     assert Prompt(Step.PROPOSE, "q?").taken(text) == ""
     assert Prompt(Step.ANSWER, "q?").taken(text) == text
     assert Prompt(Step.PROPOSE, "q?").taken(text + " but this") == text + " but this"
+
+
+@pytest.mark.parametrize("step", Step)
+@pytest.mark.parametrize("text", ["I do not know.", " i do not know"])
+def test_who_does_not_know_has_said_nothing(step, text):
+    assert Prompt(step, "q?").taken(text) == ""
+    assert Prompt(step, "q?").taken("I do not know who. Ask Bo.") == "I do not know who. Ask Bo."
