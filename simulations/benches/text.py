@@ -6,7 +6,7 @@ redacted. With a model that is given (`--model`) nothing is trained: every membe
 look in. What was planted (names, addresses) is looked for in every letter that crosses.
 
 accuracy_NAME     the share of questions answered right by the collaboration; for `abstain` of the asker's drafts that
-                  stand; for `panel` of the answer with most support.
+                  stand, beside all of its drafts; for `panel` of the answer with most support.
 pairs_cards       questions that take two members' facts.
 raw_text_gap      the most that `cards`, `debate` or `vote` lose by redaction, in points of accuracy.
 canary_leaks      letters that crossed with something planted in them, of all collaborations.
@@ -20,6 +20,7 @@ from pathlib import Path
 from random import Random
 
 from client.model import Base, load_base
+from client.speaking.concluding import UNSURE
 from protocols.faults import Abort
 from protocols.session import MemberId
 from simulations.benches.rows import Row, at_least, at_most
@@ -71,16 +72,19 @@ def _measured(
     try:
         best = max(_share(partial(_alone, hall, s.member), asked) for s in shares)
         rows = [Row("best_member", best, "1", f"of {len(asked)} questions, each member's own model alone")]
-        found = {name: accuracy(hall, name, asked) for name in NAMES}
-        rows += [_row(name, found[name], best) for name in NAMES]
+        found = {name: score(hall, name, asked) for name in NAMES}
+        rows += [_row(name, found[name].accuracy, best) for name in NAMES]
+        drafts = _share(partial(_drafted, hall), asked)
+        rows.append(Row("abstain_drafts", drafts, "1", "right, of all that were drafted"))
+        rows.append(Row("abstain_stands", found["abstain"].answered / len(asked), "1", "of the drafts"))
         across = pairs(shares, size.questions, size.seed)
         first = MemberId(shares[0].member)
         asks = [(shares[0].member, pair) for pair in across]
         joint = _share(lambda _, question: hall.ask(first, question, Consultation("cards")).text, asks)
         single = _share(partial(_alone, hall, shares[0].member), asks)
         rows.append(Row("pairs_cards", joint, "1", f"yes or no; the asker alone {single:.3f}"))
-        gaps = {name: accuracy(plain, name, asked) - found[name] for name in BESIDE}
-        rows.append(at_most("raw_text_gap", max(gaps.values()), _GAP, "1"))
+        gaps = {name: score(plain, name, asked).accuracy - found[name].accuracy for name in BESIDE}
+        rows.append(at_most("raw_text_gap", round(max(gaps.values()), 6), _GAP, "1"))
         rows.append(at_most("canary_leaks", hall.heard.leaks, 0, ""))
         rows.append(Row("letters", hall.heard.letters, "", "crossed, both ways"))
         rows.append(Row("canary_leaks_raw", plain.heard.leaks, "", f"of {plain.heard.letters} letters, not redacted"))
@@ -99,9 +103,23 @@ def questions(shares: Sequence[Share], count: int, seed: int) -> list[tuple[str,
     return [(shares[i % len(shares)].member, fact) for i, fact in enumerate(facts[:count])]
 
 
-def accuracy(hall: Hall, name: str, asked: Sequence[tuple[str, Fact]]) -> float:
-    """Return how many of the questions a collaboration answers right; one that ends in an abort is not."""
-    right = 0
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Hold how many of the questions were answered, and right, of those that count; an abort is no answer."""
+
+    right: int
+    answered: int
+    counted: int
+
+    @property
+    def accuracy(self) -> float:
+        """Return the share that is right."""
+        return self.right / max(1, self.counted)
+
+
+def score(hall: Hall, name: str, asked: Sequence[tuple[str, Fact]]) -> Score:
+    """Return what comes of the questions by a collaboration: of `abstain` those alone count whose draft stands."""
+    right = answered = 0
     for member, fact in asked:
         options = fact.options if name in ("vote", "abstain") else ()
         wishes = Consultation(name, options=options, lead=0.5)
@@ -109,8 +127,9 @@ def accuracy(hall: Hall, name: str, asked: Sequence[tuple[str, Fact]]) -> float:
             said = hall.ask(MemberId(member), fact.question, wishes).text
         except Abort:
             continue
+        answered += said != UNSURE
         right += is_right(said.partition("\n")[0], fact.value)
-    return right / len(asked)
+    return Score(right, answered, answered if name == "abstain" else len(asked))
 
 
 def is_right(said: str, value: str) -> bool:
@@ -121,6 +140,11 @@ def is_right(said: str, value: str) -> bool:
 
 def _alone(hall: Hall, member: str, _asker: str, question: str) -> str:
     return hall.alone(MemberId(member), question)
+
+
+def _drafted(hall: Hall, member: str, question: str) -> str:
+    options = next(values for kind, values in KINDS.items() if f"the {kind} of" in question)
+    return hall.choice(MemberId(member), question, options)
 
 
 def _share(ask: Callable[[str, str], str], asked: Sequence[tuple[str, Fact | Pair]]) -> float:

@@ -95,6 +95,12 @@ class Hall:
         assert mouth is not None  # noqa: S101  each was given one
         return Concluding(mouth, str).answer(question)
 
+    def choice(self, member: MemberId, question: str, options: Sequence[str]) -> str:
+        """Return which of the options one member's own model holds right."""
+        mouth = self.village.villagers[member].house.mouth
+        assert mouth is not None  # noqa: S101  each was given one
+        return Concluding(mouth, str).choose(question, options)
+
     def close(self) -> None:
         """Close the ledgers."""
         self.village.close()

@@ -15,10 +15,10 @@ from client.vault import Vaults
 from privacy.config import ConfigError
 from protocols.faults import Abort
 from protocols.session import MemberId
-from protocols.text.abstain import Way
+from protocols.text.abstain import VERDICTS, Way
 from protocols.text.talk import Step
 from simulations.benches.logits_models import vocabulary_of
-from simulations.benches.text import NAMES, is_right, questions
+from simulations.benches.text import NAMES, is_right, questions, score
 from simulations.facts.hall import raise_hall
 from simulations.facts.lessons import lessons
 from simulations.facts.world import KINDS as WORLD
@@ -57,6 +57,13 @@ class Knows:
         return (known or heard or ["I do not know."])[0]
 
     def weigh(self, prompt: Prompt, options):
+        if tuple(options) == VERDICTS:
+            known = [f.value for f in self.share.facts if f.question in prompt.question]
+            return (
+                np.array([float(prompt.question.endswith(known[0]) is held) for held in (True, False)])
+                if known
+                else np.zeros(2)
+            )
         said = set(self.say(prompt).strip(".").split()) & VALUES
         return np.array([float(bool(said & set(o.strip(".").split()))) for o in options])
 
@@ -76,10 +83,20 @@ def test_what_one_member_knows_the_others_learn_and_nothing_planted_crosses(name
     fact = SHARES[1].facts[0]
     options = (*fact.options,) if name in ("vote", "abstain") else ()
     said = hall.ask(WHO, fact.question, Consultation(name, options=options, quorum=3)).text
-    if name != "abstain":  # its asker did not know, and nobody holds a guess right that has no note
+    if name != "abstain":  # its asker did not know: what it guessed stands if it is right alone
         assert fact.value in said
     assert hall.heard.letters > 0
     assert hall.heard.leaks == 0
+
+
+def test_of_drafts_that_may_be_withheld_those_count_that_stand(hall):
+    """The asker drafts its own fact right, and guesses the others'; who knows holds a wrong guess wrong."""
+    asked = [(str(WHO), share.facts[0]) for share in SHARES]
+    found = score(hall, "abstain", asked)
+    assert 1 <= found.right == found.answered == found.counted < 3
+    assert found.accuracy == 1
+    every = score(hall, "vote", asked)
+    assert (every.right, every.counted) == (3, 3)
 
 
 def test_what_crosses_is_counted_as_a_disclosure_at_the_home_it_left_and_costs_no_epsilon(hall):
