@@ -18,7 +18,8 @@ from protocols.session import MemberId
 from protocols.text.abstain import VERDICTS, Way
 from protocols.text.talk import Step
 from simulations.benches.logits_models import vocabulary_of
-from simulations.benches.text import NAMES, is_right, questions, score
+from simulations.benches.text import NAMES, Size, is_right, questions, score
+from simulations.benches.text import text as measured
 from simulations.facts.hall import raise_hall
 from simulations.facts.lessons import lessons
 from simulations.facts.world import KINDS as WORLD
@@ -218,3 +219,13 @@ def test_an_answer_is_right_that_names_the_value_and_no_other():
 
 def test_the_table_has_every_talk():
     assert set(KINDS) == set(NAMES)
+
+
+@pytest.mark.slow
+def test_the_bench_runs_unchanged_with_a_model_that_is_given_and_notes_to_look_in(bases):
+    """Of random weights it knows nothing: what is asked is that all is measured, and nothing planted crosses."""
+    small = Size(members=3, facts=4, authors=2, questions=2)
+    rows = {row.measure: row.value for row in measured(model=bases["a"].source, size=small)}
+    assert {f"accuracy_{name}" for name in NAMES} <= set(rows)
+    assert rows["letters"] > 0
+    assert rows["canary_leaks"] == 0
