@@ -57,6 +57,8 @@ _INDEXES = (  # what many answers of one charge look up: an answer takes no long
     "CREATE INDEX IF NOT EXISTS artefacts ON entries (json_extract(line, '$.artefact'), seq) WHERE slot = 'artefact'",
     "CREATE INDEX IF NOT EXISTS free_answers ON entries (share, seq)"
     " WHERE kind IN ('derived', 'continued') AND slot = 'answer'",
+    "CREATE INDEX IF NOT EXISTS charged_with_others ON entries (share)"
+    " WHERE kind = 'charged' AND instr(json_extract(line, '$.event'), '\"honest\"') > 0",
 )
 _SINCE_2 = "ALTER TABLE approvals ADD COLUMN {}"
 _APPEND_ONLY = ("entries", "belongs", "heads")

@@ -16,9 +16,10 @@ _DERIVED = (
     "SELECT s.partner, s.level, s.collaboration, count(*) FROM entries e JOIN shares s ON s.id = e.share"
     " WHERE e.kind IN ('derived', 'continued') AND e.slot = 'answer' AND s.account = ? GROUP BY s.id"
 )
-_WITH_OTHERS = (  # events that count the honest members say so, and no other does
-    "SELECT 1 FROM shares WHERE (account = ?1 OR account IN (SELECT other FROM joined WHERE account = ?1))"
-    " AND instr(last_event, '\"honest\"') > 0"
+_WITH_OTHERS = (  # events that count the honest members say so, and no other does: see the index in `schema.py`
+    "SELECT 1 FROM shares s CROSS JOIN entries e INDEXED BY charged_with_others ON e.share = s.id"
+    " WHERE (s.account = ?1 OR s.account IN (SELECT other FROM joined WHERE account = ?1))"
+    " AND e.kind = 'charged' AND instr(json_extract(e.line, '$.event'), '\"honest\"') > 0 LIMIT 1"
 )
 Caps = Mapping[Whose, float | None]
 """Bound each share's epsilon; None does not."""
@@ -80,7 +81,7 @@ def statement(db: sqlite3.Connection, account: Account, caps: Caps | None = None
     """Return the account's statement, by the filter's own sum.
 
     `caps` say what bounds each share now; whoever is not in them may get nothing. Without them it is what bounded it
-    at its last release. What was spent rests on other members, too, where the last charge of any share does.
+    at its last release. What was spent rests on other members, too, where any charge does.
     """
     held = find(db, account.dataset, account.budget) or fresh(account.dataset, account.budget)
     spent = guarantee(account, held, held.total)

@@ -61,6 +61,8 @@ def test_an_epsilon_that_rests_on_others_noise_says_so_whatever_the_unit(ledger,
     ledger.charge(ACCOUNT, event, occasion(0))
     assert (NOISE_OF_OTHERS in ledger.statement(ACCOUNT).spent.assumptions) is rests
     assert NOISE_OF_OTHERS not in ledger.statement(Account("other data", BUDGET)).spent.assumptions
+    ledger.charge(ACCOUNT, EVENT, occasion(1))  # what is charged later takes nothing of that back
+    assert (NOISE_OF_OTHERS in ledger.statement(ACCOUNT).spent.assumptions) is rests
 
 
 def test_the_same_letter_charged_for_less_noise_is_refused(ledger):
