@@ -34,18 +34,25 @@ class Sentence:
     source: int
 
 
-def read(folder: Path) -> tuple[list[Sentence], list[Sentence]]:
-    """Return the training sentences, and the last fifth of Wikigold, which nothing is trained on."""
+def read(folder: Path, developing: bool = False) -> tuple[list[Sentence], list[Sentence]]:
+    """Return the training sentences, and the last fifth of Wikigold, which nothing is trained on.
+
+    `developing` is for choosing: then the fourth fifth is returned and not trained on, and the last is not looked at.
+    """
     training: list[Sentence] = []
     held_out: list[Sentence] = []
+    kept: set[tuple[str, ...]] = set()
     for number, files in enumerate(SOURCES.values()):
         for name in files:
             found = list(_lines(folder / f"{name}.jsonl", number))
             if name == "wikigold":
-                cut = len(found) - len(found) // 5
-                found, held_out = found[:cut], found[cut:]
+                fifth = len(found) // 5
+                found, held_out = found[:-fifth], found[-fifth:]
+                kept = {s.words for s in held_out}
+                if developing:
+                    found, held_out = found[:-fifth], found[-fifth:]
             training += found
-    kept = {s.words for s in held_out}
+    kept |= {s.words for s in held_out}
     return [piece for s in training if s.words not in kept for piece in _cut(s)], held_out
 
 

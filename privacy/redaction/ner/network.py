@@ -60,10 +60,10 @@ class Recogniser:
         Shapes:  each (words, tags) float32.
         """
         found: list[Floats] = [np.zeros((0, len(TAGS)), np.float32)] * len(sentences)
-        for numbers, tops in self._tops(sentences):
-            emitted = self._emitted(tops, habit)
-            for n, i in enumerate(numbers):
-                found[i] = emitted[n, : len(sentences[i])]
+        for numbers, tops, lengths in self._tops(sentences):
+            ends = np.cumsum(lengths)
+            for i, rows in zip(numbers, np.split(self._emitted(tops, habit), ends[:-1]), strict=True):
+                found[i] = rows
         return found
 
     def probabilities(self, sentences: Sequence[Sequence[str]], habits: Sequence[str]) -> list[Floats]:
@@ -72,10 +72,14 @@ class Recogniser:
         Shapes:  each (words, tags) float32.
         """
         found: list[Floats] = [np.zeros((0, len(TAGS)), np.float32)] * len(sentences)
-        for numbers, tops in self._tops(sentences):
-            lengths = np.array([len(sentences[i]) for i in numbers])
-            each = [self._marginals(self._emitted(tops, habit), lengths) for habit in habits]
-            mean = np.stack(each).mean(axis=0)
+        for numbers, tops, lengths in self._tops(sentences):
+            there = np.arange(lengths[0]) < lengths[:, None]
+            padded = np.zeros((*there.shape, len(TAGS)), np.float32)
+            mean = np.zeros_like(padded)
+            for habit in habits:
+                padded[there] = self._emitted(tops, habit)
+                mean += self._marginals(padded, lengths)
+            mean /= len(habits)
             for n, i in enumerate(numbers):
                 found[i] = mean[n, : lengths[n]]
         return found
@@ -95,8 +99,11 @@ class Recogniser:
             path.append(int(pointer[path[-1]]))
         return [TAGS[i] for i in reversed(path)]
 
-    def _tops(self, sentences: Sequence[Sequence[str]]) -> Iterator[tuple[list[int], Floats]]:
-        """Yield numbers of sentences, longest first, with what stands under their tags: (sentences, words, top)."""
+    def _tops(self, sentences: Sequence[Sequence[str]]) -> Iterator[tuple[list[int], Floats, NDArray[np.intp]]]:
+        """Yield numbers of sentences, longest first, what stands under their words' tags, and their lengths.
+
+        Shapes:  the second (words of all these sentences, top).
+        """
         order = [i for i in sorted(range(len(sentences)), key=lambda i: -len(sentences[i])) if sentences[i]]
         for start in range(0, len(order), _AT_ONCE):
             numbers = order[start : start + _AT_ONCE]
@@ -105,38 +112,40 @@ class Recogniser:
             for n, i in enumerate(numbers):
                 places[n, : len(sentences[i])] = [known.setdefault(w, len(known)) for w in sentences[i]]
             lengths = np.array([len(sentences[i]) for i in numbers])
-            yield numbers, self._read(self._words(known), places, lengths)
+            yield numbers, self._read(self._words(known), places, lengths), lengths
 
     def _read(self, mixed: Floats, places: NDArray[np.intp], lengths: NDArray[np.intp]) -> Floats:
         steps = np.arange(places.shape[1])
-        there = np.minimum(steps, lengths[:, None] - 1)
         backwards = np.maximum(lengths[:, None] - 1 - steps, 0)  # of each sentence its last word first
-        rows = np.arange(len(places))[:, None]
-        ahead = self._lstm(mixed, places, lengths, "")
-        behind = self._lstm(mixed, places[rows, backwards], lengths, "_reverse")[rows, backwards]
-        joined = np.concatenate([ahead, behind[rows, there], mixed[places]], axis=2)
-        top: Floats = np.tanh(joined @ self.weights["top.weight"].T + self.weights["top.bias"])
-        return top
+        every = np.arange(len(places))[:, None]
+        there = steps < lengths[:, None]
+        ahead = self._lstm(mixed, places, lengths, "")[there]
+        behind = self._lstm(mixed, places[every, backwards], lengths, "_reverse")[every, backwards][there]
+        table, size = self.weights["top.weight"].T, ahead.shape[1]
+        sums: Floats = ahead @ table[:size] + behind @ table[size : 2 * size]
+        sums += (mixed @ table[2 * size :] + self.weights["top.bias"])[places[there]]
+        return np.tanh(sums, out=sums)
 
     def _lstm(self, mixed: Floats, places: NDArray[np.intp], lengths: NDArray[np.intp], way: str) -> Floats:
         """Run one direction over sentences that are ordered by length: at each step those that still go on.
 
-        Cites: Hochreiter and Schmidhuber 1997; gates in torch's order i, f, g, o.
+        Cites: Hochreiter and Schmidhuber 1997; torch orders the gates i, f, g, o. A sigmoid is half of 1 + tanh.
         """
+        size = self.weights[f"lstm.weight_hh_l0{way}"].shape[1]
+        halves = np.repeat(np.array([0.5, 0.5, 1, 0.5], np.float32), size)  # what tanh is taken of
         bias = self.weights[f"lstm.bias_ih_l0{way}"] + self.weights[f"lstm.bias_hh_l0{way}"]
-        seen = mixed @ self.weights[f"lstm.weight_ih_l0{way}"].T + bias  # (words, 4 * hidden)
-        again = np.ascontiguousarray(self.weights[f"lstm.weight_hh_l0{way}"].T)
-        size = again.shape[0]
+        seen = (mixed @ self.weights[f"lstm.weight_ih_l0{way}"].T + bias) * halves  # (words, 4 * hidden)
+        again = self.weights[f"lstm.weight_hh_l0{way}"].T * halves
         out = np.zeros((*places.shape, size), np.float32)
         state, cell = np.zeros((len(places), size), np.float32), np.zeros((len(places), size), np.float32)
-        for step in range(places.shape[1]):
-            on = int(np.searchsorted(-lengths, -step, side="left"))  # how many are longer than `step`
-            gates = seen[places[:on, step]] + state[:on] @ again
-            opened = 0.5 * (1 + np.tanh(0.5 * gates))
-            cell[:on] = opened[:, size : 2 * size] * cell[:on] + opened[:, :size] * np.tanh(
-                gates[:, 2 * size : 3 * size]
-            )
-            state[:on] = opened[:, 3 * size :] * np.tanh(cell[:on])
+        going = np.searchsorted(-lengths, -np.arange(places.shape[1]), side="left")  # how many are longer than a step
+        for step, on in enumerate(going.tolist()):
+            gates = seen[places[:on, step]]
+            gates += state[:on] @ again
+            np.tanh(gates, out=gates)
+            put, keep, new, show = (gates[:, n * size : (n + 1) * size] for n in range(4))
+            cell[:on] = 0.5 * ((1 + keep) * cell[:on] + (1 + put) * new)
+            state[:on] = 0.5 * (1 + show) * np.tanh(cell[:on])
             out[:on, step] = state[:on]
         return out
 
