@@ -129,6 +129,7 @@ def test_a_letter_is_answered_and_the_same_letter_gets_the_same_bytes(daemon: Da
     assert first.content == second.content
 
 
+@pytest.mark.slow
 def test_a_letter_gets_the_same_bytes_after_the_daemon_was_killed_and_started_again(daemon: Daemon) -> None:
     session, interrupted = secrets.token_hex(16), daemon.letter("sleep 1")
     letter = daemon.letter("good morning", session)
@@ -300,6 +301,7 @@ def test_another_page_in_the_same_browser_gets_nothing(daemon: Daemon) -> None:
         assert not [name for name in reply.headers if name.startswith("access-control")]
 
 
+@pytest.mark.slow
 def test_no_token_but_the_whole_one_opens_the_page_and_none_survives_the_daemon(daemon: Daemon) -> None:
     token = daemon.token()
     wrong = ["", token[:-1], token + "x", token.swapcase(), "\u00e9" * len(token)]

@@ -150,6 +150,7 @@ def test_a_daemon_that_was_killed_is_started_again(up: Callable[..., Up]) -> Non
     running.until(running.is_loaded)
 
 
+@pytest.mark.slow
 def test_when_up_itself_is_killed_its_daemon_ends_too(up: Callable[..., Up]) -> None:
     running = up("--only", "daemon")
     running.until((running.folder.run / "daemon.pid").exists)
@@ -214,7 +215,8 @@ def test_a_road_that_was_moved_out_of_its_home_is_enough_for_the_supernode(home:
     assert not list((moved / "run").glob("*.pid"))
 
 
-@pytest.mark.parametrize("gone", [pytest.param("mailbox.db", marks=pytest.mark.slow), "ledger.db"])
+@pytest.mark.slow
+@pytest.mark.parametrize("gone", ["mailbox.db", "ledger.db"])
 def test_a_home_whose_memory_of_what_left_is_gone_does_not_come_up(
     up: Callable[..., Up], home: Path, gone: str
 ) -> None:

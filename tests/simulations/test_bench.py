@@ -44,7 +44,14 @@ def test_every_promised_row_belongs_to_a_group():
     assert {name for _, names in secure_sum.GROUPS for name in names} >= PROMISED
 
 
-@pytest.mark.parametrize(("group", "names"), secure_sum.GROUPS, ids=lambda g: getattr(g, "__qualname__", ""))
+LONG = ("of_noise", "unmasking", "beside_flower", "of_a_member", "opening", "of_the_coordinator")  # seconds each
+
+
+@pytest.mark.parametrize(
+    ("group", "names"),
+    [pytest.param(g, names, marks=pytest.mark.slow if g.__name__ in LONG else ()) for g, names in secure_sum.GROUPS],
+    ids=lambda g: getattr(g, "__qualname__", ""),
+)
 def test_a_group_measures_exactly_the_rows_it_is_listed_with(group, names):
     try:
         rows = group(TINY)

@@ -99,7 +99,7 @@ def test_a_soup_of_real_adapters_keeps_the_one_that_learned_from_such_text(soup_
     assert outcome.notes[0] == "weights: 1.000, 0.000, 0.000"
 
 
-@pytest.mark.parametrize("method", ["evolution", "swarm"])
+@pytest.mark.parametrize("method", ["evolution", pytest.param("swarm", marks=pytest.mark.slow)])
 def test_a_search_does_no_worse_than_the_best_ingredient(soup_file, tmp_path, method):
     changed(soup_file, UNNOISED, ('"soup"', '"search"'), ("candidates = 4", f'candidates = 4\nmethod = "{method}"'))
     outcome, _ = ran(soup_file, tmp_path / "run")

@@ -106,6 +106,7 @@ def untouched(monkeypatch) -> list[int]:
     return looked
 
 
+@pytest.mark.slow
 def test_without_noise_and_with_every_record_it_is_descent_on_the_union_in_one_place(scene, raised):
     experiment, _, base = scene
     bare = replace(experiment, privacy=replace(experiment.privacy, epsilon=None, unsafe_without_noise=True))
