@@ -79,13 +79,16 @@ def _member(member: MemberTable, experiment: Experiment, file: Path, folder: Pat
         raise ConfigError(file, f"members.{member.name}.group_column", wanted)
     if not member.data:
         raise ConfigError(file, key, "expected silo:NAME or a path, to simulate this member")
+    path = (file.parent / member.data).resolve()
+    if not member.data.startswith(SILO) and not path.exists():
+        raise ConfigError(file, key, f"no such file or folder: {path}")
     if columns != _PLAIN:
         if member.data.startswith(SILO):
             raise ConfigError(file, key, "expected JSONL or a saved data set: a silo has no columns")
-        return _rows(_read((file.parent / member.data).resolve(), columns), columns, (file, key), folder)
+        return _rows(_read(path, columns), columns, (file, key), folder)
     if member.data.startswith(SILO):
         return _silo(member.data.removeprefix(SILO), key, file, folder)
-    kept, held = _split(list(documents((file.parent / member.data).resolve())))
+    kept, held = _split(list(documents(path)))
     folder.mkdir(parents=True, exist_ok=True)
     for number, text in enumerate(kept):
         (folder / f"{number:06d}.txt").write_text(text, encoding="utf-8")

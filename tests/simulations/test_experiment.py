@@ -5,6 +5,7 @@ import pytest
 from privacy.config import ConfigError
 from simulations.demo import EXPERIMENT as DEMO
 from simulations.experiment import load_experiment
+from simulations.texts import lay_out
 
 
 def test_the_demos_own_file_is_good():
@@ -58,3 +59,9 @@ def test_what_training_at_home_does_not_know_is_refused_and_not_left_out(experim
     experiment_file.write_text(text.replace("steps = 2", f"steps = 2\n{option}", 1))
     with pytest.raises(ConfigError, match=rf"experiment.toml: training.{option.split()[0]}: .*trained at home"):
         load_experiment(experiment_file)
+
+
+def test_data_that_is_not_there_is_named_by_its_member(experiment_file, tmp_path):
+    experiment_file.write_text(experiment_file.read_text().replace('data = "birch"', 'data = "brich"', 1))
+    with pytest.raises(ConfigError, match=r"members.birch.data: no such file or folder: .*brich"):
+        lay_out(load_experiment(experiment_file), experiment_file, tmp_path / "data")
