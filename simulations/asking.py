@@ -106,26 +106,27 @@ class Answers:
 
     @property
     def lines(self) -> list[str]:
-        """Return what stands beside several answers."""
-        promise = self.guarantee
-        if promise is None or len(self.answers) == 1:
+        """Return what stands beside the answers."""
+        promise, many = self.guarantee, len(self.answers)
+        if promise is None:
             return []
         return [
-            f"all {len(self.answers)} answers together: {promise}",
+            f"{'the answer' if many == 1 else f'all {many} answers together'}: {promise}",
             f"assumed: {'; '.join(promise.assumptions)}",
             f"not covered: {'; '.join(promise.not_covered)}",
         ]
 
     @property
     def json(self) -> dict[str, object]:
-        """Return texts and figures, of one answer by itself."""
-        if len(self.answers) == 1:
-            return self.answers[0].json
+        """Return texts and figures, of one answer by itself, and what they promise."""
         whole, promise = ("stream", "seconds"), self.guarantee
-        shared = {key: self.answers[0].json[key] for key in whole}
-        each = [{key: said for key, said in a.json.items() if key not in whole} for a in self.answers]
         plain = {} if promise is None else {"unit": promise.unit.value, "relation": promise.relation.value}
-        return shared | {"guarantee": None if promise is None else asdict(promise) | plain, "answers": each}
+        said = {"guarantee": None if promise is None else asdict(promise) | plain}
+        if len(self.answers) == 1:
+            return self.answers[0].json | said
+        shared = {key: self.answers[0].json[key] for key in whole}
+        each = [{key: of for key, of in a.json.items() if key not in whole} for a in self.answers]
+        return shared | said | {"answers": each}
 
 
 def ask(

@@ -130,7 +130,7 @@ Purpose = Annotated[str, typer.Option(help="What the members are told it is for.
 Epsilon = Annotated[
     float | None, typer.Option(help="private_predict: what all answers may cost a record at each home.")
 ]
-Delta = Annotated[float, typer.Option(help="private_predict: of that epsilon.")]
+Delta = Annotated[float, typer.Option(help="Of that epsilon.")]
 Clip = Annotated[float, typer.Option(help="private_predict: of one model's log-ratios, in nats.")]
 Temperature = Annotated[float, typer.Option(help="private_predict: of the sampling.")]
 Prompts = Annotated[

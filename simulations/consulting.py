@@ -42,6 +42,6 @@ def consult_town(
         found = consulted(asker, question, wishes, tuple(keys), carry)
     if json_file is not None:
         figures = {"text": found.concluded.text, "support": dict(found.concluded.support), "epsilon": wishes.epsilon}
-        crossed = {"texts": len(found.result.entries), "guarantee": "none"}
+        crossed = {"tally": found.claim, "texts": len(found.result.entries), "guarantee": "none"}
         json_file.write_text(json.dumps(figures | crossed, indent=2) + "\n", encoding="utf-8")
     return found

@@ -10,9 +10,10 @@ from typing import Any
 
 from client.asker import Asker
 from client.speaking.concluding import Concluded, Concluding
+from privacy.accounting.accountant import NAME
 from privacy.config import ConfigError, nearest
 from privacy.sampled_sum import least_sampled_noise
-from privacy.units import Unit
+from privacy.units import Relation, Unit, rounded_up
 from protocols.secure_sum.terms import Mode, Terms
 from protocols.text.abstain import Abstain, Way
 from protocols.text.blackboard import Blackboard
@@ -82,6 +83,17 @@ class Consultation:
         voters = self.voters or members
         return Poll(mark, options, 1, voters, self.lead, Unit.RECORD, self.epsilon, self.delta, noise)
 
+    @property
+    def claim(self) -> str:
+        """Return what a tally promises, and on what that rests; or that it promises nothing."""
+        if self.epsilon is None:
+            return HIDDEN
+        return (
+            f"the tally: epsilon {rounded_up(self.epsilon)} at delta {self.delta:g}, per {Unit.RECORD.value},"
+            f" {Relation.ADD_OR_REMOVE.value}, by {NAME}; {self.terms.honest} members at least add their noise and"
+            f" tell nobody what it was, and no record is in two shards, or held by two members"
+        )
+
     def brief(self, members: int) -> Brief:
         """Return the terms of the texts."""
         return Brief(turns=self.rounds + self.critics + 2, longest=self.longest, heard=max(8, 2 * members))
@@ -89,11 +101,15 @@ class Consultation:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Say what one collaboration runs, and what is made of its result; with a draft, it judges the asker's own."""
+    """Say what one collaboration runs, and what is made of its result.
+
+    With a draft, it judges the asker's own; where nobody votes, there is nothing that noise could go into.
+    """
 
     task: Callable[[Consultation, str, str, int], Message]
     conclude: Callable[[Concluding, str, str, Any], Concluded]
     drafts: bool = False
+    votes: bool = True
 
 
 def _fused(at: Concluding, question: str, _draft: str, result: Talked | Polled) -> Concluded:
@@ -114,9 +130,9 @@ KINDS: Mapping[str, Kind] = {
         lambda w, q, _, n: Blackboard(w.brief(n), w.quorum, w.terms, q, w.rounds, w.poll(Mark.BEST, n)), _elected
     ),
     "blend": Kind(lambda w, q, _, n: Blend(w.brief(n), w.quorum, w.terms, q, w.fuse, w.poll(Mark.RANKS, n)), _fused),
-    "cards": Kind(lambda w, q, _, n: Cards(w.brief(n), w.quorum, q, w.made), _fused),
-    "debate": Kind(lambda w, q, _, n: Debate(w.brief(n), w.quorum, q, w.rounds), _fused),
-    "feedback": Kind(lambda w, q, _, n: Feedback(w.brief(n), w.quorum, q, w.critics), _fused),
+    "cards": Kind(lambda w, q, _, n: Cards(w.brief(n), w.quorum, q, w.made), _fused, votes=False),
+    "debate": Kind(lambda w, q, _, n: Debate(w.brief(n), w.quorum, q, w.rounds), _fused, votes=False),
+    "feedback": Kind(lambda w, q, _, n: Feedback(w.brief(n), w.quorum, q, w.critics), _fused, votes=False),
     "panel": Kind(
         lambda w, q, _, n: Panel(w.brief(n), w.quorum, w.terms, q, w.poll(Mark.BEST, n), None),
         lambda at, _q, _d, result: at.all_of(result),
@@ -135,6 +151,17 @@ def kind_of(name: str) -> Kind:
     return KINDS[name]
 
 
+def require_votes(wishes: Consultation, members: int) -> None:
+    """Return if `wishes` ask for no epsilon, or for one that their votes can have. Raises: ConfigError."""
+    if wishes.epsilon is None:
+        return
+    challenged = wishes.collaboration == "abstain" and wishes.way is Way.COMPETE
+    if challenged or not kind_of(wishes.collaboration).votes:
+        what = f"expected none in {wishes.collaboration}: nobody votes there, and redacted text has no epsilon"
+        raise ConfigError("parley consult", "--epsilon", what)
+    wishes.poll(Mark.BEST, members)
+
+
 def task_for(wishes: Consultation, question: str, draft: str, members: Sequence[str]) -> Message:
     """Return the task for a question, and a draft of an answer, that may cross. Raises: ConfigError."""
     try:
@@ -149,14 +176,17 @@ class Consulted:
 
     concluded: Concluded
     result: Talked | Polled
+    claim: str | None = None
 
     @property
     def lines(self) -> list[str]:
-        """Return what stands beside the answer: how many texts crossed, and how the votes fell."""
+        """Return what stands beside the answer: how many texts crossed, how the votes fell, what a tally promises."""
         texts = (
-            f"{len(self.result.entries)} redacted texts crossed: guarantee none, each counted by its owner's ledger"
+            f"{len(self.result.entries)} redacted texts of members crossed, and the question: guarantee none,"
+            " each counted by its owner's ledger"
         )
-        return [texts, *(f"{votes:g} for: {text}" for text, votes in self.concluded.support)]
+        votes = (f"{votes:g} for: {text}" for text, votes in self.concluded.support)
+        return [texts, *votes, *([] if self.claim is None else [self.claim])]
 
 
 def consulted(
@@ -177,6 +207,7 @@ def consulted(
             asker.policy_file.with_name("home.toml"), "text", "expected what writes here: an answer is made at home"
         )
     kind, at = kind_of(wishes.collaboration), Concluding(mouth, asker.restored)
+    require_votes(wishes, len(members))
     draft = ""
     if kind.drafts:
         draft = at.choose(question, wishes.options) if wishes.options else at.answer(question)
@@ -184,4 +215,5 @@ def consulted(
     drafted = asker.let_go(draft, members, wishes.purpose) if draft else ""
     result = carry(task_for(wishes, crossing, drafted, members))
     assert isinstance(result, Talked | Polled)  # noqa: S101  what these collaborations come to
-    return Consulted(kind.conclude(at, question, draft, result), result)
+    claim = wishes.claim if isinstance(result, Polled) and result.tallies else None
+    return Consulted(kind.conclude(at, question, draft, result), result, claim)

@@ -99,7 +99,7 @@ def test_the_command_shows_each_answer_under_its_prompt_and_writes_all_of_them(
     assert "the coordinator draws each symbol" in done.stderr
 
 
-def test_one_prompt_is_shown_as_ever_whatever_it_may_cost(
+def test_one_prompt_has_its_answer_alone_and_what_it_costs_is_said_beside_it(
     town: Town, stream: str, model_folder: Path, tmp_path: Path
 ) -> None:
     for spend in ((), ("--collaboration", "private_predict", "--epsilon", "2")):
@@ -107,9 +107,13 @@ def test_one_prompt_is_shown_as_ever_whatever_it_may_cost(
         file = tmp_path / "answer.json"
         done = CliRunner().invoke(app, [str(w) for w in (*words, file, *spend)], catch_exceptions=False)
         figures = json.loads(file.read_text())
-        assert (done.exit_code, done.stderr) == (0, "")
+        assert (done.exit_code, bool(done.stderr)) == (0, bool(spend))
         assert done.stdout == figures["text"].rstrip("\ufffd") + "\n"
-        assert set(figures) == {"text", "stream", "seconds", "symbols", "given", "answered", "trips"}
+        assert set(figures) == {"text", "stream", "seconds", "symbols", "given", "answered", "trips", "guarantee"}
+        assert (figures["guarantee"] is None) is not bool(spend)
+    assert done.stderr.startswith("the answer: epsilon 2.00 at delta 1e-05, per record, add-or-remove, by RDP")
+    assert "\nassumed: " in done.stderr
+    assert figures["guarantee"]["relation"] == "add-or-remove"
 
 
 def test_all_answers_together_cost_what_was_to_be_spent_and_no_home_is_charged_for_one_of_them_alone(

@@ -24,7 +24,7 @@ from simulations.facts.hall import raise_hall
 from simulations.facts.lessons import lessons
 from simulations.facts.world import KINDS as WORLD
 from simulations.facts.world import pairs, share_out
-from simulations.talks import KINDS, Consultation, consulted, task_for
+from simulations.talks import HIDDEN, KINDS, Consultation, consulted, task_for
 
 SHARES = share_out(["a", "b", "c"], facts=6, authors=2, seed=3)
 WHO = MemberId("a")
@@ -170,6 +170,46 @@ def test_every_collaboration_runs_between_models_of_random_weights(bases, tmp_pa
 def test_a_wish_that_cannot_be_is_refused_before_anybody_is_asked(wishes, key):
     with pytest.raises(ConfigError, match=key):
         task_for(wishes, "question?", "", ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        Consultation("debate", epsilon=1.0, options=("a", "b"), voters=60),
+        Consultation("abstain", way=Way.COMPETE, epsilon=1.0, options=("a", "b"), voters=60),
+        Consultation("vote", epsilon=1.0, options=("a", "b"), voters=20),
+    ],
+)
+def test_an_epsilon_that_cannot_be_is_refused_before_the_question_leaves_its_home(hall, tmp_path, wishes):
+    house = hall.village.villagers[WHO].house
+    asker = Asker(house, str(hall.village.coordinator.public), tmp_path / "policy.toml", Vaults(tmp_path / "v"))
+    with pytest.raises(ConfigError, match="--epsilon") as refused:
+        consulted(asker, "Is it cold?", wishes, ["a", "b", "c"], pytest.fail)
+    assert "cold" not in str(refused.value)
+    assert hall.village.villagers[WHO].statement.disclosures == 0
+
+
+def test_a_tally_says_what_it_promises_or_that_it_promises_nothing():
+    noised = Consultation("vote", epsilon=8.0, options=("a", "b"), voters=60).claim
+    assert "epsilon 8.00 at delta 1e-05, per record, add-or-remove, by RDP" in noised
+    assert "2 members at least add their noise" in noised
+    assert "no epsilon" in Consultation("vote", options=("a", "b")).claim
+
+
+@pytest.mark.parametrize(("name", "votes"), [("debate", False), ("vote", True)])
+def test_beside_an_answer_stands_what_the_tally_promises_where_there_was_one(hall, monkeypatch, name, votes):
+    found = []
+
+    def kept(*given):
+        found.append(consulted(*given))
+        return found[0]
+
+    monkeypatch.setattr("simulations.facts.hall.consulted", kept)
+    fact = SHARES[1].facts[0]
+    hall.ask(WHO, fact.question, Consultation(name, options=(*fact.options,) if votes else (), quorum=3))
+    assert (found[0].claim == HIDDEN) is votes
+    assert (HIDDEN in found[0].lines) is votes
+    assert "guarantee none" in found[0].lines[0]
 
 
 def test_an_epsilon_for_sixty_voters_has_the_noise_that_keeps_it():
