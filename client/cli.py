@@ -201,7 +201,9 @@ def train(
     for one in made:
         typer.echo(f"{home / 'adapters' / one}: trained, {charged}and kept here; nothing has left")
     if statement:
-        typer.echo(f"this data has spent: {statement.spent}")
+        typer.echo(f"this data has spent, with all that was charged before: {statement.spent}")
+        for line in statement.spent.assumptions:
+            typer.echo(f"  assumes: {line}")
 
 
 @app.command()

@@ -45,7 +45,7 @@ from privacy.policy import Budget, Policy
 from privacy.randomness import Randomness, SystemRandomness, UnsafeSeededRandomness
 from privacy.refusal import RosterNotApproved
 from privacy.trail import HEAD_LABEL
-from protocols.faults import PeerError
+from protocols.faults import OtherBase, PeerError
 from protocols.keys import Identity
 from protocols.roster import Roster
 from protocols.secure_sum.session import Place
@@ -250,7 +250,7 @@ class House:
 
     def _adapt(self, recipe: Shape) -> Adapted:
         if recipe.base != self.base.digest:
-            raise PeerError("a recipe for another base model")
+            raise OtherBase("a recipe for another base model")
         if not 2 <= recipe.record_tokens <= longest(self.base):
             raise PeerError("records longer than this model reads, or shorter than two tokens")
         layout = self._layout(recipe)

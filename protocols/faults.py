@@ -13,6 +13,10 @@ class PeerError(ProtocolError):
     """They broke the rules."""
 
 
+class OtherBase(PeerError):
+    """They mean another base model than the one that is here."""
+
+
 class WireError(PeerError):
     """They sent bytes that are no message."""
 

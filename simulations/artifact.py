@@ -28,11 +28,14 @@ def save_adapter(
     each round's mean.
     """
     training = experiment.training
+    trained_by = f"{training.steps} steps a round, {training.batch_size} records a step on average"
+    if _merges(experiment):
+        trained_by = "by each member apart and beforehand"
     facts = (
         ("experiment", experiment.name),
         ("collaboration", f"{experiment.collaboration.name}, {experiment.collaboration.rounds} rounds"),
         ("sum", _sum(experiment)),
-        ("local training", f"{training.steps} steps a round, {training.batch_size} records a step on average"),
+        ("local training", trained_by),
         ("members asked", ", ".join(m.name for m in experiment.members)),
         ("members in each round's mean", ", ".join(map(str, answered))),
     )
@@ -45,6 +48,10 @@ def save_adapter(
         (folder / "README.md").write_text(card.markdown(), encoding="utf-8")
         return
     save(folder, layout_for(experiment, base), adapter, card)
+
+
+def _merges(experiment: Experiment) -> bool:
+    return experiment.collaboration.name == "merge"
 
 
 def _sum(experiment: Experiment) -> str:
@@ -64,11 +71,19 @@ def _promise(experiment: Experiment) -> str:
     privacy, rounds = experiment.privacy, experiment.collaboration.rounds
     if privacy.epsilon is None:
         return "The order asked for no noise: what each member sent is a disclosure, and no epsilon describes it."
+    if _merges(experiment) and privacy.unit is not Unit.MEMBER:
+        return (
+            "The order asks for adapters that were trained and charged beforehand, each by its own plan at its own"
+            " home: merging them costs no more, and promises no epsilon of its own. What each cost, that member's"
+            " ledger shows."
+        )
     of, relation, where = privacy.unit.value, "add-or-remove", ""
     if privacy.unit is Unit.RECORD:
         of += f" ({record_of(experiment.training.objective, experiment.training.record_tokens)})"
     if privacy.unit is Unit.MEMBER:
-        relation, where = "zero-out", ", each its share, so that only the sum has all of it"
+        relation = "zero-out"
+    if experiment.noise_in_the_sum:
+        where = ", each its share, so that only the sum has all of it"
     return (
         f"The order asks every member for at most epsilon {privacy.epsilon:g} at delta {privacy.delta:g} over all"
         f" {rounds} rounds, per {of}, {relation}: calibrated and charged by each member's own accountant, and the"

@@ -12,6 +12,7 @@ from rich.console import Console
 from client.homes.local import units_of
 from client.model import Base, load_base
 from privacy.config import ConfigError
+from privacy.ledger import Statement
 from protocols.faults import Abort
 from simulations.artifact import save_adapter
 from simulations.collaborations import run_of
@@ -66,6 +67,9 @@ def simulate_file(
         notes = (*outcome.notes, *notes_on(experiment, base, texts, outcome.adapter))
         for note in notes:
             console.print(note, highlight=False, markup=False)
+        if not compare:
+            for name, each in witnesses.items():
+                console.print(f"{name}: {_spent(each.statement)}", highlight=False, markup=False, soft_wrap=True)
         if out is not None:
             guarantees = {n: w.statement.spent if not w.statement.disclosures else None for n, w in witnesses.items()}
             save_adapter(experiment, base, outcome.adapter, guarantees, outcome.answered, out / "adapter")
@@ -98,6 +102,12 @@ def telling(village: Village, console: Console) -> Iterator[None]:
             if refusals := village.villagers[member].refusals:
                 console.print(f"{member} refused: {', '.join(refusals)}", highlight=False, markup=False)
         raise
+
+
+def _spent(statement: Statement) -> str:
+    if statement.disclosures:
+        return f"{statement.disclosures} disclosures: no epsilon describes what was sent"
+    return "; ".join([str(statement.spent), *(f"assumes: {line}" for line in statement.spent.assumptions)])
 
 
 def _run(engine: str) -> Callable[[Experiment, Village, Base], Outcome]:

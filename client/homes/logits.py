@@ -26,7 +26,7 @@ from privacy.gate import Disclosed, Released
 from privacy.randomness import Randomness
 from privacy.sampled_sum import noised_sum, sum_of_shards
 from privacy.units import Unit
-from protocols.faults import LocalError, PeerError
+from protocols.faults import LocalError, OtherBase, PeerError
 from protocols.logits import contrast, distill, mixture, private_predict, product
 from protocols.logits.block import Batch
 from protocols.logits.question import Alphabet, Question, Sends
@@ -120,7 +120,7 @@ class LogitsVisit(Visit):
         """
         question = batch.question
         if question.base != self.house.base.digest:
-            raise PeerError("a question about another base model")
+            raise OtherBase("a question about another base model")
         experts = self.house.experts(by_bytes=question.alphabet is Alphabet.BYTES)
         if any(e.symbols != question.symbols for e in (experts.public, *experts.own)):
             raise PeerError(f"{question.symbols} symbols, and this home's experts know another number of them")

@@ -17,7 +17,7 @@ from privacy.gate import Disclosed, Released
 from privacy.randomness import Randomness
 from privacy.refusal import CrowdTooSmall
 from privacy.units import Relation, Unit
-from protocols.faults import PeerError
+from protocols.faults import OtherBase, PeerError
 from protocols.secure_sum.messages import Request, Slip, Upload
 from protocols.weights.blending import Pair, agreeing, dropped, trimmed
 from protocols.weights.merge import NAME, MergePlan, Method, Protection, context_of
@@ -82,7 +82,7 @@ class MergeVisit(Visit):
         if noise is Noise.SHARED:
             self.require_unit(Unit.MEMBER, 0, (Unit.MEMBER,))
         if plan.base != self.house.base.digest:
-            raise PeerError("a merge for another base model")
+            raise OtherBase("a merge for another base model")
         if weight == 0:
             raise PeerError("a merge that has no weight for this member")
         combining = Combining(plan, step, known, weight, self._fitting(plan))

@@ -15,7 +15,7 @@ from client.training.inner import Moments, UnsafeInner
 from client.training.objectives import loss_of
 from client.training.whole import Whole
 from privacy.gate import Said
-from protocols.faults import PeerError
+from protocols.faults import OtherBase, PeerError
 from protocols.weights.pretrain import EVERYTHING
 from protocols.weights.recipe import Half, Objective, Recipe
 
@@ -68,7 +68,7 @@ class PretrainVisit(AverageVisit):
     def _whole(self, recipe: Recipe) -> Whole:
         """Return the model whose parameters are trained. Raises: PeerError for a recipe that does not fit it."""
         if recipe.base != self.house.base.digest:
-            raise PeerError("a recipe for another base model")
+            raise OtherBase("a recipe for another base model")
         if not 2 <= recipe.record_tokens <= longest(self.house.base):
             raise PeerError("records longer than this model reads, or shorter than two tokens")
         whole = self.house.whole or Whole(self.house.base)

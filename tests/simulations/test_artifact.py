@@ -38,6 +38,24 @@ def test_the_card_of_a_run_for_whole_members_says_that_only_the_sum_has_all_the_
     assert "only the sum has all of it" in text
 
 
+def test_the_card_of_a_merge_claims_no_epsilon_for_what_was_trained_by_other_plans(experiment, tmp_path):
+    merge = replace(experiment, collaboration=replace(experiment.collaboration, name="merge", rounds=1))
+    text = card(merge, tmp_path / "adapter")
+    assert "promises no epsilon of its own" in text
+    assert "by each member apart and beforehand" in text
+    for words in ("at most epsilon", "steps a round", "calibrated"):
+        assert words not in text
+    whole = replace(merge, privacy=replace(merge.privacy, unit=Unit.MEMBER))
+    assert "at most epsilon 8" in card(whole, tmp_path / "whole")
+
+
+def test_the_card_of_a_run_whose_noise_is_in_the_sum_says_so_whatever_the_unit(experiment, tmp_path):
+    pooled = replace(experiment, collaboration=replace(experiment.collaboration, name="pooled"))
+    text = card(pooled, tmp_path / "adapter")
+    assert "per record" in text
+    assert "only the sum has all of it" in text
+
+
 def test_the_card_of_a_run_without_noise_has_no_epsilon_and_says_so(experiment, tmp_path):
     plain = replace(experiment.privacy, epsilon=None, unsafe_without_noise=True)
     text = card(replace(experiment, privacy=plain), tmp_path / "adapter")

@@ -95,6 +95,18 @@ def test_a_demo_never_clears_a_folder_it_did_not_make(experiment_file, tmp_path)
     assert (mine / "thesis.txt").exists()
 
 
+def test_a_simulation_that_compares_nothing_says_what_it_cost_each_member_and_on_what_that_rests(experiment_file):
+    done = parley("simulate", str(experiment_file), "--no-compare")
+    assert done.exit_code == 0
+    for name in ("ash", "birch", "cedar"):
+        (line,) = [line for line in done.output.splitlines() if line.startswith(f"{name}: ")]
+        for word in ("epsilon", "delta 1e-05", "per record", "add-or-remove", "assumes: "):
+            assert word in line
+    text = experiment_file.read_text().replace("epsilon = 8.0", "unsafe_without_noise = true", 1)
+    experiment_file.write_text(text)
+    assert "ash: 2 disclosures: no epsilon" in parley("simulate", str(experiment_file), "--no-compare").output
+
+
 def test_a_simulation_writes_into_a_new_folder_only(experiment_file, tmp_path):
     assert parley("simulate", str(experiment_file), "--out", str(tmp_path)).exit_code == 2
 

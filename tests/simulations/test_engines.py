@@ -78,6 +78,17 @@ def test_the_budget_ends_where_it_was_promised_and_a_second_run_is_refused(scene
     village.close()
 
 
+def test_homes_with_another_base_model_refuse_by_that_name_and_are_charged_nothing(scene, tmp_path):
+    experiment, texts, base = scene
+    village = settle(experiment, texts, base, tmp_path / "village")
+    console = Console(file=io.StringIO(), width=200)
+    with pytest.raises(Abort, match="0 of 3"), telling(village, console):
+        run_in_process(experiment, village, replace(base, digest="0" * 64))
+    assert console.file.getvalue().splitlines() == [f"{member} refused: OtherBase" for member in village.members]
+    assert [v.statement.charges for v in village.villagers.values()] == [0, 0, 0]
+    village.close()
+
+
 def test_a_run_without_noise_is_a_disclosure_and_has_no_epsilon(scene, tmp_path):
     experiment, texts, base = scene
     open_ = replace(experiment, privacy=PrivacyTable(epsilon=None, unsafe_without_noise=True))
