@@ -337,9 +337,9 @@ def test_no_letter_goes_in_by_the_operators_socket(daemon: Daemon) -> None:
 
 @pytest.mark.slow
 def test_a_full_disk_looks_like_a_refusal_and_the_letter_is_answered_once_there_is_room(daemon: Daemon) -> None:
-    letter = daemon.letter("good morning " * 10_000)
+    letter = daemon.letter("good morning " * 40_000)
     daemon.stop()
-    daemon.start("90000")
+    daemon.start("300000")
     assert daemon.reason(letter) == "ShelfUnavailable"
     assert "ShelfUnavailable" in daemon.log.read_text()
     daemon.stop()
